@@ -1,0 +1,108 @@
+"""Engines behind one seam: a graph file and a device in, arrays in, arrays out. Nothing else.
+
+Every module of this folder whose name has no leading underscore **is** a runtime, found by its file name; there is no
+registry. A runtime module has
+
+    EXTRA                                              the pip extra that installs its engine
+    devices() -> tuple[str, ...]                       the devices this machine has ("cpu", "gpu.1"); raises Unavailable
+    open_session(path, device, *, batch, precision, cache_dir) -> Session; raises Unavailable
+
+and imports its engine inside functions, so that importing this package costs nothing.
+"""
+
+from __future__ import annotations
+
+import importlib
+import pkgutil
+from pathlib import Path
+from types import ModuleType
+
+from runtimes._errors import (
+    BundleError,
+    FeedError,
+    GateFailed,
+    PupilError,
+    RecipeError,
+    Unavailable,
+    VerifyError,
+)
+from runtimes._session import Array, Port, Session, check_feeds
+from runtimes._target import Target, parse_target
+
+__all__ = [
+    "Array",
+    "BundleError",
+    "FeedError",
+    "GateFailed",
+    "Port",
+    "PupilError",
+    "RecipeError",
+    "Session",
+    "Target",
+    "Unavailable",
+    "VerifyError",
+    "check_feeds",
+    "devices",
+    "names",
+    "open_session",
+    "parse_target",
+    "targets",
+]
+
+
+def names() -> tuple[str, ...]:
+    """Names of the runtimes in this folder, sorted: every module without a leading underscore."""
+    return tuple(sorted(m.name for m in pkgutil.iter_modules(__path__) if not m.name.startswith("_")))
+
+
+def _module(runtime: str) -> ModuleType:
+    if runtime not in names():
+        raise Unavailable(f"there is no runtime {runtime!r}; those that exist: {', '.join(names())}")
+    return importlib.import_module(f"runtimes.{runtime}")
+
+
+def devices(runtime: str) -> tuple[str, ...]:
+    """Devices of one runtime on this machine, as the part of a target after the colon.
+
+    Raises Unavailable when the engine is not installed (the text names the pip extra) or the runtime is unknown.
+    """
+    found: tuple[str, ...] = _module(runtime).devices()
+    return found
+
+
+def targets() -> tuple[Target, ...]:
+    """Targets whose engine is installed and whose device is present. Opening one may still fail: see the doctor."""
+    found = []
+    for runtime in names():
+        try:
+            found += [parse_target(f"{runtime}:{device}") for device in devices(runtime)]
+        except Unavailable:
+            continue
+    return tuple(found)
+
+
+def open_session(
+    target: Target | str,
+    path: Path | str,
+    *,
+    batch: int | None = 1,
+    precision: str | None = None,
+    cache_dir: Path | None = None,
+) -> Session:
+    """Open the ONNX graph at `path` on `target`.
+
+    `batch` fixes the first dimension of every input in the engine (a fixed shape is up to 28 % faster in OpenVINO);
+    None leaves it free. `precision` asks for the arithmetic of the float layers: "f32", "bf16", "f16"; None is the
+    engine's own default, which is bf16 for OpenVINO on CPUs that have it. `cache_dir` is where an engine that compiles
+    may keep what it made on this device; None compiles anew each time.
+
+    Raises Unavailable when the engine, the device or that precision is not here. Never falls back silently.
+    """
+    wanted = parse_target(target) if isinstance(target, str) else target
+    if wanted.runtime not in names():
+        here = ", ".join(map(str, targets())) or "none: pip install 'edge-pupil[openvino]'"
+        raise Unavailable(f"no runtime {wanted.runtime!r} for target {wanted}; targets here: {here}")
+    session: Session = _module(wanted.runtime).open_session(
+        Path(path), wanted.place, batch=batch, precision=precision, cache_dir=cache_dir
+    )
+    return session

@@ -1,0 +1,70 @@
+"""What every runtime gives back: the seam, one verb wide."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Any, Protocol, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from runtimes._errors import FeedError
+from runtimes._target import Target
+
+Array = NDArray[Any]
+
+
+@dataclass(frozen=True)
+class Port:
+    """One input or output of a graph: numpy dtype name and shape, None where a dimension is free."""
+
+    dtype: str
+    shape: tuple[int | None, ...]
+
+    def __str__(self) -> str:
+        return f"{self.dtype}({', '.join('?' if d is None else str(d) for d in self.shape)})"
+
+
+class Session(Protocol):
+    """A graph opened on a device.
+
+    `run` may be called from several threads at once. It returns host arrays that belong to the caller, so a clock
+    around it measures the whole call. It raises FeedError for feeds that do not fit `inputs`, Unavailable when the
+    engine fails while running.
+    """
+
+    target: Target
+    compute: str
+    inputs: Mapping[str, Port]
+    outputs: Mapping[str, Port]
+
+    def run(self, feeds: Mapping[str, Array]) -> dict[str, Array]: ...
+
+    def close(self) -> None: ...
+
+    def __enter__(self) -> Self: ...
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None: ...
+
+
+def check_feeds(inputs: Mapping[str, Port], feeds: Mapping[str, Array]) -> None:
+    """Refuse feeds that do not fit: engines answer such feeds with a crash, a cast, or a page of C++.
+
+    Raises FeedError naming the input, what it takes and what came.
+    """
+    if feeds.keys() != inputs.keys():
+        raise FeedError(f"the graph takes the inputs {sorted(inputs)}, but {sorted(feeds)} came")
+    for name, port in inputs.items():
+        array = feeds[name]
+        if not isinstance(array, np.ndarray):
+            raise FeedError(f"input {name!r} takes a numpy array {port}, but a {type(array).__name__} came")
+        fits = len(array.shape) == len(port.shape) and all(
+            want is None or want == got for want, got in zip(port.shape, array.shape, strict=True)
+        )
+        if not fits or array.dtype.name != port.dtype or 0 in array.shape:
+            came = Port(array.dtype.name, array.shape)
+            raise FeedError(f"input {name!r} takes {port} with no empty dimension, but {came} came")

@@ -1,0 +1,177 @@
+"""ONNX Runtime: CPU and CUDA, with no silent fallback."""
+
+from __future__ import annotations
+
+import mmap
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+import numpy as np
+
+from runtimes._errors import Unavailable
+from runtimes._session import Array, Port, check_feeds
+from runtimes._target import Target, parse_target
+
+EXTRA = "onnx"
+
+_PROVIDERS = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}
+_EXTRAS = {"cpu": "onnx", "cuda": "cuda"}
+_DTYPES = {
+    "tensor(uint8)": "uint8",
+    "tensor(int8)": "int8",
+    "tensor(int32)": "int32",
+    "tensor(int64)": "int64",
+    "tensor(float16)": "float16",
+    "tensor(float)": "float32",
+}
+# Nodes that do the multiplying: when CUDA was asked for, none of them may land on the CPU.
+_HEAVY = {"Conv", "FusedConv", "Gemm", "MatMul", "FusedMatMul", "Attention", "MultiHeadAttention"}
+# Kernels that multiply integers; a Q/DQ graph that shows none of them after optimisation computes in float.
+_INTEGER = (b"QLinearConv", b"QLinearMatMul", b"QGemm", b"MatMulInteger", b"ConvInteger", b"DynamicQuantizeMatMul")
+
+
+def _engine() -> Any:
+    try:
+        import onnxruntime
+    except ImportError as error:
+        raise Unavailable(f"ONNX Runtime does not import ({error}); run: pip install 'edge-pupil[{EXTRA}]'") from error
+    if not hasattr(onnxruntime, "InferenceSession"):
+        # What is left when onnxruntime and onnxruntime-gpu were both installed and one was removed.
+        raise Unavailable(
+            "ONNX Runtime is half installed; run: pip uninstall -y onnxruntime onnxruntime-gpu && "
+            "pip install 'edge-pupil[onnx]' (or [cuda])"
+        )
+    return onnxruntime
+
+
+def devices() -> tuple[str, ...]:
+    """Devices whose provider this build of ONNX Runtime carries. Raises Unavailable when it is not installed.
+
+    A build for CUDA lists `cuda.0` even where no driver is; opening a session there tells.
+    """
+    carried = _engine().get_available_providers()
+    return tuple(f"{d}.0" if d == "cuda" else d for d, provider in _PROVIDERS.items() if provider in carried)
+
+
+def open_session(
+    path: Path, device: str, *, batch: int | None = 1, precision: str | None = None, cache_dir: Path | None = None
+) -> OrtSession:
+    """Open an ONNX graph on ONNX Runtime. See `runtimes.open_session` for the arguments and errors.
+
+    `cache_dir` is not used: these devices compile nothing that would outlast the session.
+    """
+    engine = _engine()
+    target = parse_target(f"ort:{device}")
+    provider = _PROVIDERS.get(target.device)
+    if provider is None or provider not in engine.get_available_providers():
+        here = ", ".join(f"ort:{d}" for d in devices())
+        hint = f"; run: pip install 'edge-pupil[{_EXTRAS[target.device]}]'" if provider else ""
+        raise Unavailable(f"this ONNX Runtime has no device {device!r}; it has: {here}{hint}")
+    if precision not in {None, "f32"}:
+        raise Unavailable(f"ONNX Runtime computes float layers as the graph says (f32), not in {precision!r}")
+    options = engine.SessionOptions()
+    options.log_severity_level = 3
+    options.add_session_config_entry("session.record_ep_graph_assignment_info", "1")
+    with tempfile.TemporaryDirectory(prefix="pupil-ort-") as folder:
+        optimised = Path(folder) / "optimised.onnx"
+        if _contains(path, (b"QuantizeLinear",)):
+            options.optimized_model_filepath = str(optimised)  # the only place where ORT tells which kernels it chose
+        try:
+            names = _free_batch_names(engine, path) if batch is not None else set()
+            for name in names:
+                options.add_free_dimension_override_by_name(name, batch)
+            wish: list[Any] = [
+                (provider, {"device_id": str(target.index or 0)}) if target.device == "cuda" else provider
+            ]
+            inner = engine.InferenceSession(str(path), options, providers=wish)
+        except Exception as error:  # ORT's exceptions derive from Exception directly, one class per status code
+            raise Unavailable(f"ONNX Runtime cannot open {path.name} on {device!r}: {_first_line(error)}") from error
+        _refuse_fallback(inner, provider, device)
+        integer = optimised.exists() and _contains(optimised, _INTEGER)
+    return OrtSession(inner, target, "int8+f32" if integer else "f32")
+
+
+class OrtSession:
+    """An inference session; ONNX Runtime's own `run` is thread-safe."""
+
+    def __init__(self, inner: Any, target: Target, compute: str) -> None:
+        self.target = target
+        self.compute = compute
+        self._inner = inner
+        self.inputs: Mapping[str, Port] = {port.name: _port(port) for port in inner.get_inputs()}
+        self.outputs: Mapping[str, Port] = {port.name: _port(port) for port in inner.get_outputs()}
+        self._names = list(self.outputs)
+
+    def run(self, feeds: Mapping[str, Array]) -> dict[str, Array]:
+        """Run once; see `runtimes.Session`."""
+        inner = self._inner
+        if inner is None:
+            raise Unavailable(f"this session on {self.target} is closed; open another")
+        check_feeds(self.inputs, feeds)
+        contiguous = {name: np.ascontiguousarray(array) for name, array in feeds.items()}
+        try:
+            results = inner.run(self._names, contiguous)
+        except Exception as error:
+            raise Unavailable(f"ONNX Runtime failed while running on {self.target}: {_first_line(error)}") from error
+        return dict(zip(self._names, results, strict=True))
+
+    def close(self) -> None:
+        """Release the session; `run` raises afterwards."""
+        self._inner = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+def _free_batch_names(engine: Any, path: Path) -> set[str]:
+    """Names of the first dimension of every input, where it is free. Optimisation is off: this session never runs."""
+    options = engine.SessionOptions()
+    options.log_severity_level = 3
+    options.graph_optimization_level = engine.GraphOptimizationLevel.ORT_DISABLE_ALL
+    session = engine.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+    return {port.shape[0] for port in session.get_inputs() if port.shape and isinstance(port.shape[0], str)}
+
+
+def _refuse_fallback(inner: Any, provider: str, device: str) -> None:
+    """ONNX Runtime moves a session to the CPU without raising: look where it really went."""
+    got = inner.get_providers()[0]
+    if got != provider:
+        raise Unavailable(
+            f"ONNX Runtime was asked for {provider} and went to {got}: its libraries or driver for {device!r} do not "
+            "load. Run: python -m runtimes"
+        )
+    if provider == "CPUExecutionProvider":
+        return
+    strays = [
+        node.op_type
+        for part in inner.get_provider_graph_assignment_info()
+        if part.ep_name == "CPUExecutionProvider"
+        for node in part.get_nodes()
+        if node.op_type in _HEAVY
+    ]
+    if strays:
+        raise Unavailable(
+            f"{provider} left {len(strays)} multiplying nodes on the CPU ({', '.join(sorted(set(strays)))})"
+        )
+
+
+def _port(port: Any) -> Port:
+    shape = tuple(d if isinstance(d, int) else None for d in port.shape)
+    return Port(_DTYPES.get(port.type, port.type), shape)
+
+
+def _contains(path: Path, words: tuple[bytes, ...]) -> bool:
+    with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
+        return any(data.find(word) >= 0 for word in words)
+
+
+def _first_line(error: BaseException) -> str:
+    return next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)

@@ -1,0 +1,33 @@
+"""Edge Pupil's device side: open a bundle, give it frames, get answers. Imports no engine until a bundle is loaded.
+
+import sdk
+
+with sdk.load("out/easy_vqa/student") as student:
+    print(student.classify("photo.jpg", labels=["a red circle", "a blue circle"]))
+"""
+
+from runtimes import (
+    BundleError,
+    FeedError,
+    PupilError,
+    Unavailable,
+    VerifyError,
+)
+from sdk.bundle import Bundle, open_bundle
+from sdk.choose import RanOn
+from sdk.student import Student, load
+from sdk.tasks import Answer
+
+__all__ = [
+    "Answer",
+    "Bundle",
+    "BundleError",
+    "FeedError",
+    "PupilError",
+    "RanOn",
+    "Student",
+    "Unavailable",
+    "VerifyError",
+    "load",
+    "open_bundle",
+]

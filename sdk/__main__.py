@@ -1,0 +1,122 @@
+"""`python -m sdk`: try a bundle on an image, inspect it, verify it on this machine, slim it for a target."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import sys
+from pathlib import Path
+
+import sdk
+from runtimes import PupilError
+from sdk.bundle import Bundle, open_bundle
+from sdk.choose import PRECISIONS
+from sdk.golden import verify
+from sdk.slim import slim
+
+USAGE = """python -m sdk BUNDLE IMAGE [--labels a,b,c] [--k K] [--on TARGET] [--precision P]
+       python -m sdk inspect BUNDLE
+       python -m sdk verify BUNDLE
+       python -m sdk slim BUNDLE --for TARGET [--precision P] [--no-text] --out DIR"""
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Exit code 0 when all went well, 1 when `verify` found a FAIL, 2 for bad input (one line on stderr)."""
+    argv = sys.argv[1:] if arguments is None else arguments
+    logging.basicConfig(format="%(message)s")
+    commands = {"inspect": _inspect, "verify": _verify, "slim": _slim}
+    try:
+        if argv and argv[0] in commands:
+            return commands[argv[0]](argv[1:])
+        return _classify(argv)
+    except PupilError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+
+
+def _parser(name: str) -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog=f"python -m sdk {name}".strip(), usage=USAGE)
+    parser.add_argument("bundle", type=Path)
+    return parser
+
+
+def _classify(argv: list[str]) -> int:
+    parser = _parser("")
+    parser.add_argument("image", type=Path)
+    parser.add_argument("--labels", help="comma-separated; without it the bundle's own label bank")
+    parser.add_argument("--k", type=int, default=3, help="how many answers (3)")
+    parser.add_argument("--on", help="a target such as ov:cpu; without it the first that proves itself")
+    parser.add_argument("--precision", choices=list(PRECISIONS))
+    args = parser.parse_args(argv)
+    labels = [label.strip() for label in args.labels.split(",")] if args.labels is not None else None
+    with sdk.load(args.bundle, on=args.on, precision=args.precision) as student:
+        for answer in student.task("classify")(args.image, labels, args.k):
+            note = f"   ({answer.unknown} unknown tokens)" if answer.unknown else ""
+            print(f"{answer.score:6.1%}  {answer.label}{note}")
+        for tower, ran in student.ran_on.items():
+            print(f"        {tower}: {ran.target}, {ran.variant}, computed in {ran.compute} ({ran.why})")
+    return 0
+
+
+def _inspect(argv: list[str]) -> int:
+    bundle = open_bundle(_parser("inspect").parse_args(argv).bundle)
+    manifest = bundle.manifest
+    size = sum(entry.bytes for entry in manifest.files.values())
+    print(f"{manifest.name}   format {manifest.format}   {size / 1e6:.1f} MB   {bundle.hash[:16]}")
+    print(f"tasks     {', '.join(manifest.tasks)}")
+    print(f"licence   {manifest.licences.package}; made from: {_pairs(manifest.licences.upstream)}")
+    print(
+        f"frames    {manifest.image.size} x {manifest.image.size}, {manifest.image.resize}, crop {manifest.image.crop}"
+    )
+    if manifest.text:
+        print(f"texts     {manifest.text.length} tokens")
+    if manifest.labels:
+        print(f"labels    {len(manifest.labels.items)}: {', '.join(item.label for item in manifest.labels.items)}")
+    for tower, variants in manifest.graphs.items():
+        for variant, graph in variants.items():
+            megabytes = manifest.files[graph.file].bytes / 1e6
+            print(
+                f"graph     {tower:<6}{variant:<6}{megabytes:8.2f} MB {graph.params / 1e6:7.2f} M params "
+                f"{graph.macs / 1e6:9.1f} M macs   for {', '.join(graph.families)}"
+            )
+    for metric, figures in manifest.quality.items():
+        for who, f in figures.items():
+            print(f"quality   {metric} {who}: {f.value:.4g} [{f.low:.4g}, {f.high:.4g}] n={f.n}")
+    print(f"made      {_pairs(manifest.provenance)}")
+    return 0
+
+
+def _verify(argv: list[str]) -> int:
+    bundle: Bundle = open_bundle(_parser("verify").parse_args(argv).bundle)
+    verdicts = verify(bundle)
+    print(f"{'':6}{'what':<14}{'target':<14}{'computed in':<14}{'error':>10}{'tolerance':>12}")
+    for v in verdicts:
+        print(
+            f"{'PASS' if v.passed else 'FAIL':<6}{v.subject:<14}{v.target:<14}{v.compute:<14}"
+            f"{v.error:>10.2g}{v.tolerance:>12.2g}  {v.note}".rstrip()
+        )
+    engines = [v for v in verdicts if v.target != "sdk"]
+    if not engines:
+        print("no engine on this machine opens this bundle; run: python -m runtimes", file=sys.stderr)
+    return 0 if engines and all(v.passed for v in verdicts) else 1
+
+
+def _slim(argv: list[str]) -> int:
+    parser = _parser("slim")
+    parser.add_argument("--for", dest="target", required=True, help="a target such as ov:cpu")
+    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--precision", choices=list(PRECISIONS), help="without it the smallest")
+    parser.add_argument("--no-text", action="store_true", help="leave the text tower behind; the label bank stays")
+    args = parser.parse_args(argv)
+    made = slim(open_bundle(args.bundle), args.target, args.out, text=not args.no_text, precision=args.precision)
+    size = sum(entry.bytes for entry in made.manifest.files.values())
+    print(f"{args.out}: {size / 1e6:.2f} MB, {made.hash[:16]}")
+    return 0
+
+
+def _pairs(table: object) -> str:
+    return ", ".join(f"{k} {v}" for k, v in table.items()) if isinstance(table, dict) else "-"
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,217 @@
+"""Reading a bundle. It is data from outside: everything is checked before an engine or a parser sees it."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import re
+import zipfile
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from runtimes import Array, BundleError, Unavailable
+from sdk.manifest import FORMAT, REQUIRES, FileEntry, GraphSpec, Manifest, PortSpec
+from sdk.onnx_scan import check_onnx
+from sdk.resize import CROPS, RESIZES
+from sdk.schema import parse
+
+MANIFEST = "bundle.json"
+# A file name inside a bundle: flat, portable to every file system, and unable to climb out.
+_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,127}")
+_MAX_MANIFEST = 64 << 20
+_MAX_FILES = 256
+_MAX_ARRAY = 256 << 20
+_LIMITS = {"image.size": 4096, "text.length": 4096, "dim": 65_536}
+
+
+@dataclass(frozen=True)
+class Bundle:
+    """An opened bundle: a checked description and the files it lists. Opens no engine."""
+
+    path: Path
+    manifest: Manifest
+    hash: str
+
+    def file(self, name: str) -> Path:
+        """Path of a listed file. Raises BundleError for a name that is not listed."""
+        if name not in self.manifest.files:
+            raise BundleError(f"{self.path} does not list the file {name!r}")
+        return self.path / name
+
+    def graph(self, tower: str, variant: str) -> GraphSpec:
+        """A tower's graph in one variant. Raises Unavailable naming the variants there are."""
+        variants = self.variants(tower)
+        if variant not in variants:
+            raise Unavailable(f"{self.path} has no {variant!r} {tower} graph; it has: {', '.join(variants)}")
+        return variants[variant]
+
+    def variants(self, tower: str) -> Mapping[str, GraphSpec]:
+        """Variants of a tower. Raises Unavailable when the bundle has no such tower."""
+        if tower not in self.manifest.graphs:
+            left = "it was slimmed with --no-text; use the maker's bundle" if tower == "text" else "ask its maker"
+            raise Unavailable(f"{self.path} has no {tower} tower: {left}")
+        return self.manifest.graphs[tower]
+
+    @cached_property
+    def label_vectors(self) -> NDArray[np.float32]:
+        """The bank's vectors, float32 (labels, dim), unit norm; no rows without a bank. Raises BundleError."""
+        bank = self.manifest.labels
+        if bank is None:
+            return np.zeros((0, self.manifest.dim), np.float32)
+        data = io.BytesIO(self.file(bank.vectors).read_bytes())
+        try:
+            vectors = np.lib.format.read_array(data, allow_pickle=False, max_header_size=10_000)
+        except (ValueError, EOFError, OSError) as error:
+            raise BundleError(f"{bank.vectors} of {self.path} is not a plain array: {error}") from error
+        wanted = (len(bank.items), self.manifest.dim)
+        if vectors.dtype != np.float32 or vectors.shape != wanted or not np.isfinite(vectors).all():
+            raise BundleError(f"{bank.vectors} of {self.path} must be finite float32 {wanted}, is {vectors.shape}")
+        return vectors
+
+    @cached_property
+    def golden(self) -> Mapping[str, Array]:
+        """Arrays of golden.npz by name; sdk/FORMAT.md lists them. Raises BundleError."""
+        path = self.file(self.manifest.golden)
+        try:
+            with zipfile.ZipFile(path) as archive:
+                size = sum(entry.file_size for entry in archive.infolist())
+            if size > _MAX_ARRAY:
+                raise BundleError(f"{path.name} of {self.path} unpacks to {size} bytes; at most {_MAX_ARRAY}")
+            with np.load(path, allow_pickle=False, max_header_size=10_000) as arrays:
+                return {name: arrays[name] for name in arrays.files}
+        except (ValueError, OSError, EOFError, KeyError, zipfile.BadZipFile) as error:
+            raise BundleError(f"{path.name} of {self.path} is not a plain .npz archive: {error}") from error
+
+
+def open_bundle(path: Path | str) -> Bundle:
+    """Open and check a bundle: format, names, hashes, graphs. Raises BundleError with the first thing that is wrong."""
+    root = Path(path)
+    data = _read_manifest(root)
+    manifest = _parse_manifest(data, root)
+    _check_files(root, manifest.files)
+    _check_references(root, manifest)
+    _check_specs(root, manifest)
+    for tower, variants in manifest.graphs.items():
+        for variant, graph in variants.items():
+            _check_graph(root, graph, f"graphs.{tower}.{variant}")
+    return Bundle(root, manifest, hashlib.sha256(data).hexdigest())
+
+
+def _read_manifest(root: Path) -> bytes:
+    path = root / MANIFEST
+    if not root.is_dir() or not path.is_file():
+        raise BundleError(f"{root} is not a bundle: a bundle is a folder that holds {MANIFEST}")
+    if path.stat().st_size > _MAX_MANIFEST:
+        raise BundleError(f"{path} is larger than {_MAX_MANIFEST} bytes")
+    return path.read_bytes()
+
+
+def _parse_manifest(data: bytes, root: Path) -> Manifest:
+    try:
+        table = json.loads(data)
+    except (ValueError, RecursionError) as error:
+        raise BundleError(f"{root / MANIFEST} is not JSON: {error}") from error
+    if not isinstance(table, dict) or not isinstance(table.get("format"), int):
+        raise BundleError(f"{root / MANIFEST} does not say its format; it is no Edge Pupil bundle")
+    if table["format"] != FORMAT:
+        raise BundleError(
+            f"{root} has format {table['format']}, this reader knows format {FORMAT}; run: pip install -U edge-pupil"
+        )
+    requires = table.get("requires", [])
+    unknown = [r for r in requires if r not in REQUIRES] if isinstance(requires, list) else [requires]
+    if unknown:
+        raise BundleError(
+            f"{root} requires {unknown[0]!r}, which this reader cannot do; run: pip install -U edge-pupil"
+        )
+    return parse(Manifest, table, MANIFEST)
+
+
+def _check_files(root: Path, files: Mapping[str, FileEntry]) -> None:
+    if len(files) > _MAX_FILES:
+        raise BundleError(f"{root} lists {len(files)} files; at most {_MAX_FILES}")
+    for name, entry in files.items():
+        if not _NAME.fullmatch(name) or name == MANIFEST:
+            raise BundleError(f"{root} lists the file name {name!r}; names are letters, digits, '.', '_' and '-' only")
+        path = root / name
+        if path.is_symlink() or not path.is_file():
+            raise BundleError(f"{root} lacks the file {name!r}; copy the bundle again")
+        size = path.stat().st_size
+        if size != entry.bytes or sha256_of(path) != entry.sha256:
+            raise BundleError(f"{path} is damaged: its hash is not the one {MANIFEST} lists; copy the bundle again")
+
+
+def _check_references(root: Path, manifest: Manifest) -> None:
+    used = [manifest.golden]
+    used += [manifest.text.tokenizer] if manifest.text else []
+    used += [manifest.labels.vectors] if manifest.labels else []
+    for variants in manifest.graphs.values():
+        for graph in variants.values():
+            used += [graph.file, *graph.external]
+    missing = [name for name in used if name not in manifest.files]
+    if missing:
+        raise BundleError(f"{root} uses the file {missing[0]!r} but does not list it under files")
+
+
+def _check_specs(root: Path, manifest: Manifest) -> None:
+    text_length = manifest.text.length if manifest.text else 1
+    given = {"image.size": manifest.image.size, "text.length": text_length, "dim": manifest.dim}
+    for name, value in given.items():
+        if not 0 < value <= _LIMITS[name]:
+            raise BundleError(f"{root} says {name} = {value}; it must be 1 to {_LIMITS[name]}")
+    choices = {
+        "score.kind": (manifest.score.kind, ("softmax", "sigmoid")),
+        "image.resize": (manifest.image.resize, tuple(RESIZES)),
+        "image.crop": (manifest.image.crop, tuple(CROPS)),
+    }
+    for name, (choice, known) in choices.items():
+        if choice not in known:
+            raise BundleError(f"{root} says {name} = {choice!r}; this reader knows: {', '.join(known)}")
+    if "image" not in manifest.graphs or set(manifest.graphs) - {"image", "text"}:
+        towers = ", ".join(manifest.graphs) or "none"
+        raise BundleError(f"{root} has the towers {towers}; it must have image, may have text, and no other")
+    _check_shapes(root, manifest)
+    if manifest.labels and len({item.label for item in manifest.labels.items}) != len(manifest.labels.items):
+        raise BundleError(f"{root} has a label twice in its bank")
+
+
+def _check_shapes(root: Path, manifest: Manifest) -> None:
+    """Towers take and give exactly what FORMAT.md says: the feeds are made from the specs, not from the graphs."""
+    size = manifest.image.size
+    ids = PortSpec("int64", (None, manifest.text.length if manifest.text else 0))
+    wanted_inputs = {
+        "image": {"image": PortSpec("uint8", (None, size, size, 3))},
+        "text": {"ids": ids, "mask": ids},
+    }
+    wanted_outputs = {"embedding": PortSpec("float32", (None, manifest.dim))}
+    for tower, variants in manifest.graphs.items():
+        for variant, graph in variants.items():
+            if graph.inputs != wanted_inputs[tower] or graph.outputs != wanted_outputs:
+                raise BundleError(
+                    f"{root}: graphs.{tower}.{variant} must take {wanted_inputs[tower]} and give {wanted_outputs}, "
+                    f"but says {graph.inputs} and {graph.outputs}"
+                )
+
+
+def _check_graph(root: Path, graph: GraphSpec, where: str) -> None:
+    """The ONNX file must be what bundle.json says it is, and must reach for nothing outside."""
+    facts = check_onnx(root / graph.file, allowed_external=graph.external)
+    for side, declared, found in (
+        ("inputs", graph.inputs, facts.inputs),
+        ("outputs", graph.outputs, facts.outputs),
+    ):
+        really = {port.name: (port.elem_type, port.shape) for port in found}
+        said = {name: (port.dtype, port.shape) for name, port in declared.items()}
+        if really != said:
+            raise BundleError(f"{root}: {where}.{side} says {said}, but {graph.file} has {really}")
+
+
+def sha256_of(path: Path) -> str:
+    """sha256 of a file's bytes, hex."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

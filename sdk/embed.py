@@ -1,0 +1,70 @@
+"""Frames and texts into the joint space: prepare, run the tower, normalise in float32."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Mapping, Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from runtimes import Array, FeedError, Unavailable
+from sdk.bundle import Bundle
+from sdk.frames import Frame, read_frame
+from sdk.golden import unit_rows
+from sdk.resize import prepare
+from sdk.text import Tokenizer
+
+Run = Callable[[str, Mapping[str, Array]], Mapping[str, Array]]
+
+
+class Embedder:
+    """Embeds with one bundle through `run(graph, feeds)`; knows no runtime. Safe to call from several threads."""
+
+    def __init__(self, bundle: Bundle, run: Run) -> None:
+        self._spec = bundle.manifest.image
+        self._bundle = bundle
+        self._run = run
+        self._dim = bundle.manifest.dim
+        self._lock = threading.Lock()
+        self._tokenizer: Tokenizer | None = None
+
+    def prepare(self, frame: object, color: str = "rgb") -> Frame:
+        """One frame of any accepted kind to the model's uint8 (S, S, 3) RGB. Raises FeedError."""
+        return prepare(read_frame(frame, color), self._spec.size, self._spec.resize, self._spec.crop)
+
+    def images(self, frames: Sequence[object], color: str = "rgb") -> NDArray[np.float32]:
+        """Embed N frames: float32 (N, D), unit norm. Raises FeedError naming the frame that cannot be used."""
+        feeds = []
+        for index, frame in enumerate(frames):
+            try:
+                feeds.append(self.prepare(frame, color))
+            except FeedError as error:
+                raise FeedError(f"frame {index}: {error}" if len(frames) > 1 else str(error)) from error
+        if not feeds:
+            return np.zeros((0, self._dim), np.float32)
+        batch = feeds[0][None] if len(feeds) == 1 else np.stack(feeds)
+        return self._normalised("image", {"image": batch})
+
+    def texts(self, texts: Sequence[str]) -> tuple[NDArray[np.float32], tuple[int, ...]]:
+        """Embed N texts: float32 (N, D), unit norm, and per text the number of tokens the tokenizer did not know.
+
+        Raises FeedError for an empty text or none at all as str, Unavailable in a bundle without a text tower.
+        """
+        if isinstance(texts, str):
+            raise FeedError("texts must be a list of str, but one str came; write [text]")
+        if not texts:
+            return np.zeros((0, self._dim), np.float32), ()
+        with self._lock:
+            if self._tokenizer is None:
+                self._tokenizer = Tokenizer.of(self._bundle)
+        tokens = self._tokenizer(texts)
+        return self._normalised("text", {"ids": tokens.ids, "mask": tokens.mask}), tokens.unknown
+
+    def _normalised(self, tower: str, feeds: Mapping[str, Array]) -> NDArray[np.float32]:
+        raw = self._run(tower, feeds)["embedding"]
+        if not np.isfinite(raw).all() or not raw.any(axis=1).all():
+            raise Unavailable(
+                f"the {tower} tower gave a zero or non-finite embedding; run: python -m sdk verify BUNDLE"
+            )
+        return unit_rows(raw)

@@ -1,0 +1,146 @@
+"""Replaying the answers a bundle carries: does this engine, on this device, compute what the maker's did?
+
+golden.npz holds per tower the prepared feeds (`feed/image/image`; `feed/text/ids`, `feed/text/mask`) and per variant
+the raw outputs (`out/<tower>/<variant>`), the last image row being a worst case that saturates int8 arithmetic on CPUs
+without VNNI. A variant is compared with its own outputs, like with like; what int8 loses against fp32 is the gate's
+business, not the device's.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+import runtimes
+from runtimes import Array, BundleError, PupilError, Session, Target
+from sdk.bundle import Bundle
+from sdk.manifest import ImageSpec
+from sdk.resize import Frame, prepare
+from sdk.text import Tokenizer
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """One line of `verify`. `error` and `tolerance` are cosine distances (1 - cosine), or counts for feeds."""
+
+    subject: str
+    target: str
+    compute: str
+    error: float
+    tolerance: float
+    passed: bool
+    note: str = ""
+
+
+def unit_rows(rows: NDArray[np.float32]) -> NDArray[np.float32]:
+    """L2-normalise float rows (N, D) to float32 unit norm. A zero or non-finite row stays as it is: callers look."""
+    wide = rows.astype(np.float32, copy=False)
+    norm = np.sqrt(np.einsum("nd,nd->n", wide, wide, dtype=np.float64))
+    norm[norm == 0] = 1
+    return np.asarray(wide / norm[:, None], np.float32)
+
+
+def cosine_distance(one: NDArray[np.float32], other: NDArray[np.float32]) -> float:
+    """Largest 1 - cosine between rows of two (N, D) arrays; infinite where a row is zero or not finite."""
+    if one.shape != other.shape or not (np.isfinite(one).all() and np.isfinite(other).all()):
+        return float("inf")
+    a, b = unit_rows(one).astype(np.float64), unit_rows(other).astype(np.float64)
+    cosine = np.einsum("nd,nd->n", a, b)
+    cosine[(~a.any(axis=1)) | (~b.any(axis=1))] = -np.inf
+    return float(np.max(1 - cosine, initial=0.0))
+
+
+def golden_arrays(
+    frames: Sequence[Frame],
+    worst: Frame,
+    texts: Sequence[str],
+    spec: ImageSpec,
+    tokenizer: Tokenizer | None,
+) -> dict[str, Array]:
+    """The input half of golden.npz: raw frames (uint8 (H, W, 3), any size), texts, and the feeds made from both.
+
+    `worst` is uint8 (S, S, 3), already at the model's size; it becomes the last image row. Without a tokenizer the
+    texts are left out. The output half, `out/<tower>/<variant>`, is added by whoever ran the graphs.
+    """
+    arrays: dict[str, Array] = {f"raw/{i}": frame for i, frame in enumerate(frames)}
+    rows = [prepare(frame, spec.size, spec.resize, spec.crop) for frame in frames]
+    arrays["feed/image/image"] = np.stack([*rows, worst])
+    if tokenizer is not None:
+        tokens = tokenizer(texts)
+        arrays |= {"texts": np.array(texts), "feed/text/ids": tokens.ids, "feed/text/mask": tokens.mask}
+    return arrays
+
+
+def replay(session: Session, bundle: Bundle, tower: str, variant: str, *, quick: bool = False) -> tuple[float, float]:
+    """Run golden feeds one by one through an open session. Returns (largest cosine distance, tolerance).
+
+    `quick` takes the first two rows and the worst case only: enough to catch a wrong engine while loading.
+    Raises BundleError when golden.npz lacks what it needs, PupilErrors of the session.
+    """
+    feeds, wanted = _rows(bundle, tower, variant)
+    rows = [0, 1, len(wanted) - 1] if quick and len(wanted) > 3 else range(len(wanted))
+    got = [session.run({name: feed[i : i + 1] for name, feed in feeds.items()})["embedding"][0] for i in rows]
+    error = cosine_distance(np.stack(got), wanted[list(rows)])
+    return error, tolerance_of(bundle, tower, variant, session.compute)
+
+
+def tolerance_of(bundle: Bundle, tower: str, variant: str, compute: str) -> float:
+    """The largest cosine distance that passes for a variant computed in `compute`. Raises BundleError if not stated."""
+    by_compute = bundle.manifest.tolerance.get(tower, {}).get(variant, {})
+    found = by_compute.get(compute, by_compute.get("*"))
+    if found is None:
+        raise BundleError(f"{bundle.path} states no tolerance for {tower} {variant} in {compute}")
+    return found
+
+
+def verify(bundle: Bundle) -> list[Verdict]:
+    """Replay all of golden.npz on every target that opens, and the feeds in this SDK. Raises BundleError."""
+    verdicts = [*_verify_feeds(bundle)]
+    for target in runtimes.targets():
+        for tower, variants in bundle.manifest.graphs.items():
+            for variant, graph in variants.items():
+                if target.runtime in graph.families:
+                    verdicts.append(_verify_on(bundle, tower, variant, target))
+    return verdicts
+
+
+def _verify_on(bundle: Bundle, tower: str, variant: str, target: Target) -> Verdict:
+    subject = f"{tower} {variant}"
+    try:
+        with runtimes.open_session(target, bundle.file(bundle.graph(tower, variant).file)) as session:
+            error, tolerance = replay(session, bundle, tower, variant)
+            return Verdict(subject, str(target), session.compute, error, tolerance, error <= tolerance)
+    except BundleError:
+        raise
+    except PupilError as failure:
+        return Verdict(subject, str(target), "-", float("inf"), 0.0, False, str(failure))
+
+
+def _verify_feeds(bundle: Bundle) -> list[Verdict]:
+    """Resizing may differ by 1 in a value (FORMAT.md); token ids must be equal."""
+    golden, spec = bundle.golden, bundle.manifest.image
+    worst = 0
+    for index in range(sum(name.startswith("raw/") for name in golden)):
+        made = prepare(golden[f"raw/{index}"], spec.size, spec.resize, spec.crop)
+        worst = max(worst, int(np.abs(made.astype(int) - golden["feed/image/image"][index]).max()))
+    verdicts = [Verdict("frames", "sdk", spec.resize, worst, 1, worst <= 1)]
+    if bundle.manifest.text is not None:
+        tokens = Tokenizer.of(bundle)([str(text) for text in golden["texts"]])
+        wrong = int((tokens.ids != golden["feed/text/ids"]).sum() + (tokens.mask != golden["feed/text/mask"]).sum())
+        verdicts.append(Verdict("tokens", "sdk", "exact", wrong, 0, wrong == 0))
+    return verdicts
+
+
+def _rows(bundle: Bundle, tower: str, variant: str) -> tuple[Mapping[str, Array], NDArray[np.float32]]:
+    golden = bundle.golden
+    prefix, key = f"feed/{tower}/", f"out/{tower}/{variant}"
+    feeds = {name.removeprefix(prefix): array for name, array in golden.items() if name.startswith(prefix)}
+    if not feeds or key not in golden:
+        raise BundleError(f"{bundle.path} carries no golden outputs for {tower} {variant}; it cannot prove itself")
+    wanted = golden[key]
+    if any(len(feed) != len(wanted) for feed in feeds.values()):
+        raise BundleError(f"{bundle.path}: golden feeds and outputs of {tower} {variant} differ in number")
+    return feeds, wanted

@@ -1,0 +1,148 @@
+"""The label bank: what `classify` chooses from, editable at run time.
+
+A label is a vector: the normalised mean of its prompts' embeddings (CLIP's prompt ensembling, Radford et al. 2021,
+section 3.1.4). Vectors are kept, so the cost of a frame does not depend on how many labels there are, and the text
+tower is opened only when a phrase comes that was never seen.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import OrderedDict
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from runtimes import FeedError
+from sdk.bundle import Bundle
+from sdk.golden import unit_rows
+
+EmbedTexts = Callable[[Sequence[str]], tuple[NDArray[np.float32], tuple[int, ...]]]
+_REMEMBERED = 4096  # vectors of ad-hoc labels kept, the least recently used out
+
+
+@dataclass(frozen=True)
+class LabelSet:
+    """Labels in order; `vectors` float32 (K, D), unit norm; `unknown`: per label, tokens the tokenizer did not know."""
+
+    names: tuple[str, ...]
+    vectors: NDArray[np.float32]
+    unknown: tuple[int, ...]
+
+
+class LabelBank:
+    """Labels of one student. Edits swap a whole new set in, so a frame in another thread sees the old or the new one."""
+
+    def __init__(self, bundle: Bundle, embed_texts: EmbedTexts) -> None:
+        spec = bundle.manifest.labels
+        items = spec.items if spec else ()
+        self._embed = embed_texts
+        self._templates = bundle.manifest.text.templates if bundle.manifest.text else ()
+        self._lock = threading.RLock()
+        self._current = LabelSet(
+            tuple(item.label for item in items), bundle.label_vectors, tuple(item.unknown for item in items)
+        )
+        self._seen: OrderedDict[str, tuple[NDArray[np.float32], int]] = OrderedDict(
+            (name, (vector, unknown))
+            for name, vector, unknown in zip(
+                self._current.names, self._current.vectors, self._current.unknown, strict=True
+            )
+        )
+
+    def list(self) -> list[str]:
+        """The labels in bank order."""
+        return list(self._current.names)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._current.names)
+
+    def __len__(self) -> int:
+        return len(self._current.names)
+
+    def __contains__(self, label: object) -> bool:
+        return label in self._current.names
+
+    @property
+    def current(self) -> LabelSet:
+        """The bank as one consistent set."""
+        return self._current
+
+    def add(self, label: str, prompts: Sequence[str] | None = None) -> None:
+        """Add a label at the end. `prompts` default to the bundle's templates around the label.
+
+        Raises FeedError for a label that is there already or empty, Unavailable without a text tower.
+        """
+        with self._lock:
+            if label in self._current.names:
+                raise FeedError(f"the label {label!r} is in the bank already; remove it first, or use replace")
+            if prompts is not None:
+                self._learn({label: prompts})
+            self._current = self.resolve((*self._current.names, label))
+
+    def remove(self, label: str) -> None:
+        """Remove a label. Raises FeedError when it is not there."""
+        with self._lock:
+            if label not in self._current.names:
+                raise FeedError(f"the label {label!r} is not in the bank; it holds: {_some(self._current.names)}")
+            keep = [i for i, name in enumerate(self._current.names) if name != label]
+            self._current = LabelSet(
+                tuple(self._current.names[i] for i in keep),
+                self._current.vectors[keep],
+                tuple(self._current.unknown[i] for i in keep),
+            )
+
+    def replace(self, labels: Sequence[str] | Mapping[str, Sequence[str]]) -> None:
+        """Put other labels in the bank: names, or a mapping of names to prompts. All or nothing.
+
+        Raises FeedError for no labels, one given twice, or an empty one.
+        """
+        with self._lock:
+            if isinstance(labels, Mapping):
+                self._learn(labels)
+            self._current = self.resolve(tuple(labels))
+
+    def resolve(self, labels: Sequence[str]) -> LabelSet:
+        """Vectors of `labels`, embedding only those never seen. Raises FeedError for none, or one given twice."""
+        if isinstance(labels, str):
+            raise FeedError("labels must be a list of str, but one str came; write [label]")
+        names = tuple(labels)
+        if not names:
+            raise FeedError("no labels were given; give at least one, or fill the bank with labels.replace([...])")
+        for name in names:
+            if not isinstance(name, str) or not name.strip():
+                raise FeedError(f"a label must be a text that is not empty, but {name!r} came")
+        if len(set(names)) != len(names):
+            twice = next(name for name in names if names.count(name) > 1)
+            raise FeedError(f"the label {twice!r} was given twice; give each label once")
+        with self._lock:
+            fresh = [name for name in names if name not in self._seen]
+            if fresh:
+                self._learn({name: self._prompts(name) for name in fresh})
+            found = [self._seen[name] for name in names]
+            for name in names:
+                self._seen.move_to_end(name)
+            while len(self._seen) > max(_REMEMBERED, len(self._current.names) + len(names)):
+                self._seen.popitem(last=False)
+        return LabelSet(names, np.stack([vector for vector, _ in found]), tuple(unknown for _, unknown in found))
+
+    def _prompts(self, label: str) -> tuple[str, ...]:
+        # str.replace, not str.format: a template is data from outside and must not reach into attributes.
+        return tuple(template.replace("{}", label) for template in self._templates) or (label,)
+
+    def _learn(self, prompts_of: Mapping[str, Sequence[str]]) -> None:
+        for label, prompts in prompts_of.items():
+            if isinstance(prompts, str) or not prompts:
+                raise FeedError(f"the prompts of {label!r} must be a list of at least one text")
+        flat = [prompt for prompts in prompts_of.values() for prompt in prompts]
+        vectors, unknown = self._embed(flat)
+        start = 0
+        for label, prompts in prompts_of.items():
+            rows = slice(start, start + len(prompts))
+            start += len(prompts)
+            self._seen[label] = (unit_rows(vectors[rows].mean(axis=0, keepdims=True))[0], sum(unknown[rows]))
+
+
+def _some(names: Sequence[str], most: int = 8) -> str:
+    return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "") or "nothing"

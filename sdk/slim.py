@@ -1,0 +1,67 @@
+"""What one target needs, out of the maker's bundle that holds everything."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+
+from runtimes import Unavailable, parse_target
+from sdk.bundle import Bundle
+from sdk.choose import PRECISIONS
+from sdk.manifest import GraphSpec
+from sdk.writer import Source, npz_bytes, write_bundle
+
+# Names in golden.npz that only the text tower needs.
+_TEXT_ARRAYS = ("texts", "feed/text/", "out/text/")
+
+
+def slim(bundle: Bundle, target: str, out: Path, *, text: bool = True, precision: str | None = None) -> Bundle:
+    """Write a bundle with one variant per tower for `target`: the smallest, or the one of `precision`.
+
+    Without `text` the text tower and the tokenizer stay behind; the label bank stays, so known labels still work.
+    Raises Unavailable when the bundle holds nothing for the target, BundleError when `out` exists.
+    """
+    runtime = parse_target(target).runtime
+    towers = [tower for tower in bundle.manifest.graphs if text or tower != "text"]
+    kept = {tower: _pick(bundle, tower, runtime, precision) for tower in towers}
+    manifest = dataclasses.replace(
+        bundle.manifest,
+        graphs={tower: {variant: bundle.graph(tower, variant)} for tower, variant in kept.items()},
+        tolerance={t: {v: bundle.manifest.tolerance.get(t, {}).get(v, {})} for t, v in kept.items()},
+        text=bundle.manifest.text if "text" in kept else None,
+        tasks=tuple(task for task in bundle.manifest.tasks if "text" in kept or task != "embed_texts"),
+        provenance={**bundle.manifest.provenance, "slimmed_for": target, "slimmed_from": bundle.hash},
+    )
+    names = [f for variants in manifest.graphs.values() for g in variants.values() for f in (g.file, *g.external)]
+    names += [manifest.text.tokenizer] if manifest.text else []
+    names += [manifest.labels.vectors] if manifest.labels else []
+    sources: dict[str, Source] = {name: bundle.file(name) for name in names}
+    outputs = {f"out/{tower}/{variant}" for tower, variant in kept.items()}
+    sources[manifest.golden] = npz_bytes(
+        {
+            name: array
+            for name, array in bundle.golden.items()
+            if (name in outputs or not name.startswith("out/"))
+            and ("text" in kept or not name.startswith(_TEXT_ARRAYS))
+        }
+    )
+    return write_bundle(out, manifest, sources)
+
+
+def _pick(bundle: Bundle, tower: str, runtime: str, precision: str | None) -> str:
+    stored = PRECISIONS[precision][0] if precision else None
+
+    def weight(graph: GraphSpec) -> int:
+        return sum(bundle.manifest.files[name].bytes for name in (graph.file, *graph.external))
+
+    fitting = {
+        weight(graph): name
+        for name, graph in bundle.variants(tower).items()
+        if runtime in graph.families and stored in {None, graph.stored}
+    }
+    if not fitting:
+        families = sorted({f for g in bundle.variants(tower).values() for f in g.families})
+        raise Unavailable(
+            f"{bundle.path} holds no {precision or ''} {tower} graph for {runtime!r}; it holds: {families}"
+        )
+    return fitting[min(fitting)]

@@ -1,0 +1,147 @@
+"""`sdk.load`: a bundle, opened on an engine that proved itself, ready for frames."""
+
+from __future__ import annotations
+
+import functools
+import os
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from types import MappingProxyType, TracebackType
+from typing import Any, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from runtimes import Array, Session, Unavailable
+from sdk.bundle import Bundle, open_bundle
+from sdk.choose import PRECISIONS, RanOn, Wish, open_tower
+from sdk.embed import Embedder
+from sdk.labels import LabelBank
+from sdk.tasks import Answer, Scene, open_task
+
+
+def load(
+    path: Path | str,
+    on: str | None = None,
+    precision: str | None = None,
+    prefer: str = "latency",
+    policy: str = "strict",
+    cache_dir: Path | str | None = None,
+) -> Student:
+    """Open a bundle and its image tower; the text tower waits for the first new phrase.
+
+    `on`: a target such as "ov:cpu"; None takes the first that answers the bundle's golden inputs rightly.
+    `precision`: "fp32" (computed in f32), "bf16", "fp16", "int8"; None lets the bundle and the engine decide.
+    `prefer`: only "latency" in this version. `policy`: "strict" runs on `on` or raises; "degrade" falls back to another
+    target when `on` cannot be opened, and `ran_on` says so. `cache_dir`: where engines may keep compiled graphs.
+
+    Raises BundleError for a bundle that is damaged or too new, Unavailable for a target or precision that is not here,
+    VerifyError when an engine answers wrongly.
+    """
+    for name, value, known in (
+        ("prefer", prefer, ("latency",)),
+        ("policy", policy, ("strict", "degrade")),
+        ("precision", precision, (None, *PRECISIONS)),
+    ):
+        if value not in known:
+            raise Unavailable(f"{name}={value!r} is not known; choose one of: {', '.join(map(repr, known))}")
+    cache = Path(cache_dir) if cache_dir is not None else None
+    return Student(open_bundle(path), Wish(on, precision, policy, cache))
+
+
+class Student:
+    """A loaded bundle. Threads may share it; a forked child may not. Close it, or use it in a `with` block."""
+
+    def __init__(self, bundle: Bundle, wish: Wish) -> None:
+        self.bundle = bundle
+        self._wish = wish
+        self._process = os.getpid()
+        self._lock = threading.Lock()
+        self._sessions: dict[str, Session] = {}
+        self._ran_on: dict[str, RanOn] = {}
+        self._closed = False
+        self._embed = Embedder(bundle, self.run)
+        self.labels = LabelBank(bundle, self._embed.texts)
+        self._scene = Scene(bundle, self.run, self._embed, self.labels)
+        # The golden inputs that choose the target also warm it up: the app's first frame is a steady-state frame.
+        self._session("image")
+
+    @property
+    def ran_on(self) -> Mapping[str, RanOn]:
+        """Per opened tower: target, variant, compute, why, and what was tried before."""
+        return MappingProxyType(self._ran_on)
+
+    def task(self, name: str) -> Callable[..., Any]:
+        """The task `name` as a callable. Raises Unavailable when the bundle or this SDK does not have it."""
+        return open_task(name, self._scene)
+
+    @functools.cached_property
+    def _classify(self) -> Callable[..., Any]:
+        return self.task("classify")
+
+    def classify(
+        self, frame: object, labels: Sequence[str] | None = None, k: int = 1, color: str = "rgb"
+    ) -> list[Answer] | list[list[Answer]]:
+        """The k labels that fit a frame best, best first; a list of frames gives a list of lists.
+
+        A frame is a uint8 (H, W, 3) RGB array (`color="bgr"` for OpenCV's), grey (H, W), RGBA, a path, bytes of an
+        encoded image, or anything with an array interface. `labels=None` means the label bank. Ties stay in label
+        order. Raises FeedError.
+        """
+        answers: list[Answer] | list[list[Answer]] = self._classify(frame, labels, k, color)
+        return answers
+
+    def embed_images(self, frames: object, color: str = "rgb") -> NDArray[np.float32]:
+        """Frames (see `classify`) to float32 (N, D), unit norm. Raises FeedError."""
+        vectors: NDArray[np.float32] = self.task("embed_images")(frames, color)
+        return vectors
+
+    def embed_texts(self, texts: Sequence[str]) -> NDArray[np.float32]:
+        """Texts to float32 (N, D), unit norm. Raises FeedError, or Unavailable without a text tower."""
+        vectors: NDArray[np.float32] = self.task("embed_texts")(texts)
+        return vectors
+
+    def run(self, graph: str, feeds: Mapping[str, Array]) -> dict[str, Array]:
+        """Run a tower ("image", "text") over N rows of feeds, row by row: sessions are opened for a batch of one.
+
+        Raises FeedError, or Unavailable after `close`, in a forked child, or when the engine fails.
+        """
+        session = self._session(graph)
+        count = len(next(iter(feeds.values())))
+        if count == 1:
+            return session.run(feeds)
+        rows = [session.run({name: array[i : i + 1] for name, array in feeds.items()}) for i in range(count)]
+        return {name: np.concatenate([row[name] for row in rows]) for name in rows[0]}
+
+    def close(self) -> None:
+        """Release the engines. Afterwards every call raises Unavailable."""
+        with self._lock:
+            self._closed = True
+            for session in self._sessions.values():
+                session.close()
+            self._sessions.clear()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def _session(self, tower: str) -> Session:
+        if os.getpid() != self._process:
+            raise Unavailable(
+                "this process was forked after the bundle was loaded, and engines do not survive a fork; "
+                "load in the child, or start it with multiprocessing's 'spawn'"
+            )
+        session = self._sessions.get(tower)
+        if session is not None:
+            return session
+        with self._lock:
+            if self._closed:
+                raise Unavailable("this student is closed; load the bundle again")
+            if tower not in self._sessions:
+                self._sessions[tower], self._ran_on[tower] = open_tower(self.bundle, tower, self._wish)
+            return self._sessions[tower]

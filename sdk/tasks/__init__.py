@@ -1,0 +1,61 @@
+"""What a student can do. Every module of this folder is a task, found by its name: `student.task("classify")`.
+
+A task module has `task(scene) -> callable`. It gets the bundle and `run(graph, feeds)` in its scene, never a runtime.
+"""
+
+from __future__ import annotations
+
+import importlib
+import pkgutil
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from runtimes import Unavailable
+from sdk.bundle import Bundle
+from sdk.embed import Embedder, Run
+from sdk.labels import LabelBank
+
+
+@dataclass(frozen=True)
+class Answer:
+    """A frozen result. `score` is in 0..1. `unknown` counts tokens of the label's text that the tokenizer did not know:
+    above zero, the score rests on a word the student cannot read."""
+
+    label: str
+    score: float
+    unknown: int = 0
+
+
+@dataclass(frozen=True)
+class Scene:
+    """What a task works with."""
+
+    bundle: Bundle
+    run: Run
+    embed: Embedder
+    labels: LabelBank
+
+
+def names() -> tuple[str, ...]:
+    """Tasks this SDK knows, sorted."""
+    return tuple(sorted(m.name for m in pkgutil.iter_modules(__path__) if not m.name.startswith("_")))
+
+
+def open_task(name: str, scene: Scene) -> Callable[..., Any]:
+    """The task `name` on this scene. Raises Unavailable when bundle or SDK do not have it."""
+    offered = scene.bundle.manifest.tasks
+    if name not in offered:
+        raise Unavailable(f"{scene.bundle.path} was not made for the task {name!r}; it does: {', '.join(offered)}")
+    if name not in names():
+        raise Unavailable(f"this SDK does not know the task {name!r}; run: pip install -U edge-pupil")
+    task: Callable[..., Any] = importlib.import_module(f"sdk.tasks.{name}").task(scene)
+    return task
+
+
+def one_or_many(frames: object) -> tuple[Sequence[object], bool]:
+    """Frames as a sequence, and whether one came alone. A list, a tuple or a 4-D array is many."""
+    many = isinstance(frames, list | tuple) or (isinstance(frames, np.ndarray) and frames.ndim == 4)
+    return (frames, False) if many else ([frames], True)  # type: ignore[return-value]

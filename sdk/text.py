@@ -1,0 +1,79 @@
+"""Texts to feeds: the bundle's tokenizer.json does all of it (lower-casing, truncation, padding)."""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from runtimes import BundleError, FeedError, Unavailable
+from sdk.bundle import Bundle
+
+_LOG = logging.getLogger(__name__)
+_MAX_CHARACTERS = 10_000
+
+
+@dataclass(frozen=True)
+class Tokens:
+    """`ids` and `mask`: int64 (N, L). `unknown`: for each text, how many of its tokens the tokenizer did not know."""
+
+    ids: NDArray[np.int64]
+    mask: NDArray[np.int64]
+    unknown: tuple[int, ...]
+
+
+class Tokenizer:
+    """The tokenizer of one bundle. Imports `tokenizers` when made, so a box that never sees a phrase never does."""
+
+    def __init__(self, text: str, length: int, where: str) -> None:
+        """`text` is a tokenizer.json, `length` the tokens L it pads and cuts to, `where` names it in errors.
+
+        Raises BundleError when it is no tokenizer.
+        """
+        from tokenizers import Tokenizer as Inner
+
+        try:
+            self._inner: Any = Inner.from_str(text)
+            unknown = json.loads(text)["model"].get("unk_token")
+        except Exception as error:  # the Rust side raises plain Exception
+            raise BundleError(f"{where} is not a tokenizer: {error}") from error
+        self._unknown_id = None if unknown is None else self._inner.token_to_id(unknown)
+        self._length = length
+        self._where = where
+        self._said_truncated = False
+
+    @classmethod
+    def of(cls, bundle: Bundle) -> Tokenizer:
+        """The bundle's own. Raises Unavailable when it has no text side, BundleError when it cannot be used."""
+        spec = bundle.manifest.text
+        if spec is None:
+            raise Unavailable(f"{bundle.path} has no text tower: it was slimmed with --no-text; use the maker's bundle")
+        text = bundle.file(spec.tokenizer).read_text(encoding="utf-8")
+        return cls(text, spec.length, f"{spec.tokenizer} of {bundle.path}")
+
+    def __call__(self, texts: Sequence[str]) -> Tokens:
+        """Tokenize N texts. Raises FeedError for what is no text, or empty; a text longer than L is cut, said once."""
+        for text in texts:
+            if not isinstance(text, str):
+                raise FeedError(f"a text must be a str, but a {type(text).__name__} came")
+            if not text.strip():
+                raise FeedError("a text is empty; write a word or a phrase")
+            if len(text) > _MAX_CHARACTERS:
+                raise FeedError(f"a text has {len(text)} characters; at most {_MAX_CHARACTERS}")
+        encodings = self._inner.encode_batch(list(texts))
+        if any(len(e.ids) != self._length for e in encodings):
+            raise BundleError(f"{self._where} does not pad and cut to {self._length} tokens; the bundle is damaged")
+        if not self._said_truncated and any(e.overflowing for e in encodings):
+            self._said_truncated = True
+            _LOG.warning("a text is longer than %d tokens and was cut (said once)", self._length)
+        ids = np.array([e.ids for e in encodings], np.int64).reshape(-1, self._length)
+        mask = np.array([e.attention_mask for e in encodings], np.int64).reshape(-1, self._length)
+        unknown = (
+            ((ids == self._unknown_id) & (mask == 1)).sum(axis=1) if self._unknown_id is not None else ids[:, 0] * 0
+        )
+        return Tokens(ids, mask, tuple(int(n) for n in unknown))
