@@ -96,13 +96,16 @@ def open_session(
     engine's own default, which is bf16 for OpenVINO on CPUs that have it. `cache_dir` is where an engine that compiles
     may keep what it made on this device; None compiles anew each time.
 
-    Raises Unavailable when the engine, the device or that precision is not here. Never falls back silently.
+    Raises Unavailable when the engine, the device, that precision or the file is not here. Never falls back silently.
     """
     wanted = parse_target(target) if isinstance(target, str) else target
     if wanted.runtime not in names():
         here = ", ".join(map(str, targets())) or "none: pip install 'edge-pupil[openvino]'"
         raise Unavailable(f"no runtime {wanted.runtime!r} for target {wanted}; targets here: {here}")
+    graph = Path(path)
+    if not graph.is_file():
+        raise Unavailable(f"there is no graph file {graph}; make or copy it again")
     session: Session = _module(wanted.runtime).open_session(
-        Path(path), wanted.place, batch=batch, precision=precision, cache_dir=cache_dir
+        graph, wanted.place, batch=batch, precision=precision, cache_dir=cache_dir
     )
     return session

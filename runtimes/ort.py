@@ -66,9 +66,10 @@ def open_session(
     engine = _engine()
     target = parse_target(f"ort:{device}")
     provider = _PROVIDERS.get(target.device)
-    if provider is None or provider not in engine.get_available_providers():
+    carried = provider in engine.get_available_providers()
+    if provider is None or not carried or (target.device == "cpu" and target.index is not None):
         here = ", ".join(f"ort:{d}" for d in devices())
-        hint = f"; run: pip install 'edge-pupil[{_EXTRAS[target.device]}]'" if provider else ""
+        hint = f"; run: pip install 'edge-pupil[{_EXTRAS[target.device]}]'" if provider and not carried else ""
         raise Unavailable(f"this ONNX Runtime has no device {device!r}; it has: {here}{hint}")
     if precision not in {None, "f32"}:
         raise Unavailable(f"ONNX Runtime computes float layers as the graph says (f32), not in {precision!r}")
@@ -77,9 +78,9 @@ def open_session(
     options.add_session_config_entry("session.record_ep_graph_assignment_info", "1")
     with tempfile.TemporaryDirectory(prefix="pupil-ort-") as folder:
         optimised = Path(folder) / "optimised.onnx"
-        if _contains(path, (b"QuantizeLinear",)):
-            options.optimized_model_filepath = str(optimised)  # the only place where ORT tells which kernels it chose
         try:
+            if _contains(path, (b"QuantizeLinear",)):  # the only place where ORT tells which kernels it chose
+                options.optimized_model_filepath = str(optimised)
             names = _free_batch_names(engine, path) if batch is not None else set()
             for name in names:
                 options.add_free_dimension_override_by_name(name, batch)
@@ -91,17 +92,17 @@ def open_session(
             raise Unavailable(f"ONNX Runtime cannot open {path.name} on {device!r}: {_first_line(error)}") from error
         _refuse_fallback(inner, provider, device)
         integer = optimised.exists() and _contains(optimised, _INTEGER)
-    return OrtSession(inner, target, "int8+f32" if integer else "f32")
+    return OrtSession(inner, target, "int8+f32" if integer else "f32", batch)
 
 
 class OrtSession:
     """An inference session; ONNX Runtime's own `run` is thread-safe."""
 
-    def __init__(self, inner: Any, target: Target, compute: str) -> None:
+    def __init__(self, inner: Any, target: Target, compute: str, batch: int | None) -> None:
         self.target = target
         self.compute = compute
         self._inner = inner
-        self.inputs: Mapping[str, Port] = {port.name: _port(port) for port in inner.get_inputs()}
+        self.inputs: Mapping[str, Port] = {port.name: _port(port, batch) for port in inner.get_inputs()}
         self.outputs: Mapping[str, Port] = {port.name: _port(port) for port in inner.get_outputs()}
         self._names = list(self.outputs)
 
@@ -163,9 +164,11 @@ def _refuse_fallback(inner: Any, provider: str, device: str) -> None:
         )
 
 
-def _port(port: Any) -> Port:
-    shape = tuple(d if isinstance(d, int) else None for d in port.shape)
-    return Port(_DTYPES.get(port.type, port.type), shape)
+def _port(port: Any, batch: int | None = None) -> Port:
+    shape = [d if isinstance(d, int) else None for d in port.shape]
+    if shape and shape[0] is None:  # an unnamed dimension cannot be overridden in the engine; check_feeds then fixes it
+        shape[0] = batch
+    return Port(_DTYPES.get(port.type, port.type), tuple(shape))
 
 
 def _contains(path: Path, words: tuple[bytes, ...]) -> bool:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import queue
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -56,35 +56,40 @@ def open_session(
         config["INFERENCE_PRECISION_HINT"] = _PRECISIONS[precision]
     try:
         model = core.read_model(str(path))
+        # Asked now: compiling may give a port further names, those of nodes that were optimised away.
+        inputs, outputs = ([port.get_any_name() for port in side] for side in (model.inputs, model.outputs))
         if batch is not None:
             model.reshape({port: [batch, *list(port.partial_shape)[1:]] for port in model.inputs})
         compiled = core.compile_model(model, place, config)
     except RuntimeError as error:
         raise Unavailable(f"OpenVINO cannot open {path.name} on {device!r}: {_first_line(error)}") from error
-    return OvSession(compiled, parse_target(f"ov:{device}"))
+    session = OvSession(compiled, parse_target(f"ov:{device}"), inputs, outputs)
+    if precision is not None and precision not in session.compute.split("+"):
+        raise Unavailable(f"OpenVINO computes {path.name} on {device!r} in {session.compute}, not in {precision!r}")
+    return session
 
 
 class OvSession:
     """A compiled model and a pool of its infer requests, one per thread that is inside `run`."""
 
-    def __init__(self, compiled: Any, target: Target) -> None:
+    def __init__(self, compiled: Any, target: Target, inputs: Sequence[str], outputs: Sequence[str]) -> None:
         self.target = target
         self._compiled = compiled
-        self._names = [port.get_any_name() for port in compiled.outputs]
-        self.inputs: Mapping[str, Port] = {port.get_any_name(): _port(port) for port in compiled.inputs}
-        self.outputs: Mapping[str, Port] = {port.get_any_name(): _port(port) for port in compiled.outputs}
+        self.inputs: Mapping[str, Port] = {name: _port(compiled.input(name)) for name in inputs}
+        self.outputs: Mapping[str, Port] = {name: _port(compiled.output(name)) for name in outputs}
         self.compute = _compute(compiled)
         self._idle: queue.LifoQueue[Any] = queue.LifoQueue()
 
     def run(self, feeds: Mapping[str, Array]) -> dict[str, Array]:
         """Run once; see `runtimes.Session`."""
-        if self._compiled is None:
+        compiled, idle = self._compiled, self._idle  # another thread may close the session meanwhile
+        if compiled is None:
             raise Unavailable(f"this session on {self.target} is closed; open another")
         check_feeds(self.inputs, feeds)
         try:
-            request = self._idle.get_nowait()
+            request = idle.get_nowait()
         except queue.Empty:
-            request = self._compiled.create_infer_request()
+            request = compiled.create_infer_request()
         try:
             # Inputs are borrowed for the length of the call; outputs are copied, so they outlive the request.
             results = request.infer(
@@ -92,11 +97,11 @@ class OvSession:
                 share_inputs=True,
                 share_outputs=False,
             )
-            return {name: results[index] for index, name in enumerate(self._names)}
+            return {name: results[name] for name in self.outputs}
         except RuntimeError as error:
             raise Unavailable(f"OpenVINO failed while running on {self.target}: {_first_line(error)}") from error
         finally:
-            self._idle.put(request)
+            idle.put(request)
 
     def close(self) -> None:
         """Release the compiled model and its requests; `run` raises afterwards."""

@@ -15,6 +15,7 @@ from runtimes import (
 )
 from sdk.bundle import Bundle, open_bundle
 from sdk.choose import RanOn
+from sdk.frames import read_frame
 from sdk.student import Student, load
 from sdk.tasks import Answer
 
@@ -30,4 +31,5 @@ __all__ = [
     "VerifyError",
     "load",
     "open_bundle",
+    "read_frame",
 ]

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import argparse
+import io
 import logging
 import sys
 from pathlib import Path
+from typing import NoReturn
 
 import sdk
-from runtimes import PupilError
+from runtimes import FeedError, PupilError
 from sdk.bundle import Bundle, open_bundle
 from sdk.choose import PRECISIONS
 from sdk.golden import verify
@@ -23,6 +25,9 @@ USAGE = """python -m sdk BUNDLE IMAGE [--labels a,b,c] [--k K] [--on TARGET] [--
 def main(arguments: list[str] | None = None) -> int:
     """Exit code 0 when all went well, 1 when `verify` found a FAIL, 2 for bad input (one line on stderr)."""
     argv = sys.argv[1:] if arguments is None else arguments
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # a label may hold what the console cannot write
+            stream.reconfigure(errors="backslashreplace")
     logging.basicConfig(format="%(message)s")
     commands = {"inspect": _inspect, "verify": _verify, "slim": _slim}
     try:
@@ -30,12 +35,19 @@ def main(arguments: list[str] | None = None) -> int:
             return commands[argv[0]](argv[1:])
         return _classify(argv)
     except PupilError as error:
-        print(f"error: {error}", file=sys.stderr)
+        print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
         return 2
 
 
+class _Parser(argparse.ArgumentParser):
+    """Says what is wrong in one line, without the usage in front."""
+
+    def error(self, message: str) -> NoReturn:
+        raise FeedError(f"{message}; run: python -m sdk --help")
+
+
 def _parser(name: str) -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog=f"python -m sdk {name}".strip(), usage=USAGE)
+    parser = _Parser(prog=f"python -m sdk {name}".strip(), usage=USAGE)
     parser.add_argument("bundle", type=Path)
     return parser
 

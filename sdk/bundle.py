@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from runtimes import Array, BundleError, Unavailable
 from sdk.manifest import FORMAT, REQUIRES, FileEntry, GraphSpec, Manifest, PortSpec
 from sdk.onnx_scan import check_onnx
-from sdk.resize import CROPS, RESIZES
+from sdk.resize import CROPS, MAX_SIZE, MIN_SIZE, RESIZES
 from sdk.schema import parse
 
 MANIFEST = "bundle.json"
@@ -27,12 +27,13 @@ _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,127}")
 _MAX_MANIFEST = 64 << 20
 _MAX_FILES = 256
 _MAX_ARRAY = 256 << 20
-_LIMITS = {"image.size": 4096, "text.length": 4096, "dim": 65_536}
+_NORM_SLACK = 1e-3  # a vector that was normalised in another precision still passes
+_LIMITS = {"image.size": (MIN_SIZE, MAX_SIZE), "text.length": (1, 4096), "dim": (1, 65_536)}
 
 
 @dataclass(frozen=True)
 class Bundle:
-    """An opened bundle: a checked description and the files it lists. Opens no engine."""
+    """An opened bundle: a checked description and the files it lists. Opens no engine. `path` is absolute."""
 
     path: Path
     manifest: Manifest
@@ -58,6 +59,10 @@ class Bundle:
             raise Unavailable(f"{self.path} has no {tower} tower: {left}")
         return self.manifest.graphs[tower]
 
+    def weight(self, graph: GraphSpec) -> int:
+        """Bytes of a graph's files, its side files included."""
+        return sum(self.manifest.files[name].bytes for name in (graph.file, *graph.external))
+
     @cached_property
     def label_vectors(self) -> NDArray[np.float32]:
         """The bank's vectors, float32 (labels, dim), unit norm; no rows without a bank. Raises BundleError."""
@@ -67,11 +72,15 @@ class Bundle:
         data = io.BytesIO(self.file(bank.vectors).read_bytes())
         try:
             vectors = np.lib.format.read_array(data, allow_pickle=False, max_header_size=10_000)
-        except (ValueError, EOFError, OSError) as error:
+        except Exception as error:  # NumPy lets through whatever its header's parser raises
             raise BundleError(f"{bank.vectors} of {self.path} is not a plain array: {error}") from error
         wanted = (len(bank.items), self.manifest.dim)
-        if vectors.dtype != np.float32 or vectors.shape != wanted or not np.isfinite(vectors).all():
-            raise BundleError(f"{bank.vectors} of {self.path} must be finite float32 {wanted}, is {vectors.shape}")
+        if vectors.dtype != np.float32 or vectors.shape != wanted:
+            raise BundleError(
+                f"{bank.vectors} of {self.path} must be float32 {wanted}, is {vectors.dtype} {vectors.shape}"
+            )
+        if not (np.abs(np.linalg.norm(vectors, axis=1) - 1) < _NORM_SLACK).all():  # false for NaN, too
+            raise BundleError(f"{bank.vectors} of {self.path} holds a vector that is not of unit length")
         return vectors
 
     @cached_property
@@ -82,25 +91,28 @@ class Bundle:
             with zipfile.ZipFile(path) as archive:
                 size = sum(entry.file_size for entry in archive.infolist())
             if size > _MAX_ARRAY:
-                raise BundleError(f"{path.name} of {self.path} unpacks to {size} bytes; at most {_MAX_ARRAY}")
+                raise ValueError(f"it unpacks to {size} bytes, at most {_MAX_ARRAY} are allowed")
             with np.load(path, allow_pickle=False, max_header_size=10_000) as arrays:
-                return {name: arrays[name] for name in arrays.files}
-        except (ValueError, OSError, EOFError, KeyError, zipfile.BadZipFile) as error:
+                return {name: np.asanyarray(arrays[name]) for name in arrays.files}
+        except Exception as error:  # zip, zlib and NumPy's header parser each have their own
             raise BundleError(f"{path.name} of {self.path} is not a plain .npz archive: {error}") from error
 
 
 def open_bundle(path: Path | str) -> Bundle:
     """Open and check a bundle: format, names, hashes, graphs. Raises BundleError with the first thing that is wrong."""
     root = Path(path)
-    data = _read_manifest(root)
-    manifest = _parse_manifest(data, root)
-    _check_files(root, manifest.files)
-    _check_references(root, manifest)
-    _check_specs(root, manifest)
-    for tower, variants in manifest.graphs.items():
-        for variant, graph in variants.items():
-            _check_graph(root, graph, f"graphs.{tower}.{variant}")
-    return Bundle(root, manifest, hashlib.sha256(data).hexdigest())
+    try:
+        data = _read_manifest(root)
+        manifest = _parse_manifest(data, root)
+        _check_files(root, manifest.files)
+        _check_references(root, manifest)
+        _check_specs(root, manifest)
+        for tower, variants in manifest.graphs.items():
+            for variant, graph in variants.items():
+                _check_graph(root, graph, f"graphs.{tower}.{variant}")
+    except OSError as error:
+        raise BundleError(f"{root} cannot be read: {error}; check the path and its permissions") from error
+    return Bundle(root.absolute(), manifest, hashlib.sha256(data).hexdigest())
 
 
 def _read_manifest(root: Path) -> bytes:
@@ -114,7 +126,7 @@ def _read_manifest(root: Path) -> bytes:
 
 def _parse_manifest(data: bytes, root: Path) -> Manifest:
     try:
-        table = json.loads(data)
+        table = json.loads(data.decode())
     except (ValueError, RecursionError) as error:
         raise BundleError(f"{root / MANIFEST} is not JSON: {error}") from error
     if not isinstance(table, dict) or not isinstance(table.get("format"), int):
@@ -124,7 +136,8 @@ def _parse_manifest(data: bytes, root: Path) -> Manifest:
             f"{root} has format {table['format']}, this reader knows format {FORMAT}; run: pip install -U edge-pupil"
         )
     requires = table.get("requires", [])
-    unknown = [r for r in requires if r not in REQUIRES] if isinstance(requires, list) else [requires]
+    each = requires if isinstance(requires, list) else [requires]
+    unknown = [r for r in each if not isinstance(r, str) or r not in REQUIRES]
     if unknown:
         raise BundleError(
             f"{root} requires {unknown[0]!r}, which this reader cannot do; run: pip install -U edge-pupil"
@@ -136,8 +149,7 @@ def _check_files(root: Path, files: Mapping[str, FileEntry]) -> None:
     if len(files) > _MAX_FILES:
         raise BundleError(f"{root} lists {len(files)} files; at most {_MAX_FILES}")
     for name, entry in files.items():
-        if not _NAME.fullmatch(name) or name == MANIFEST:
-            raise BundleError(f"{root} lists the file name {name!r}; names are letters, digits, '.', '_' and '-' only")
+        check_name(name, root)
         path = root / name
         if path.is_symlink() or not path.is_file():
             raise BundleError(f"{root} lacks the file {name!r}; copy the bundle again")
@@ -162,8 +174,9 @@ def _check_specs(root: Path, manifest: Manifest) -> None:
     text_length = manifest.text.length if manifest.text else 1
     given = {"image.size": manifest.image.size, "text.length": text_length, "dim": manifest.dim}
     for name, value in given.items():
-        if not 0 < value <= _LIMITS[name]:
-            raise BundleError(f"{root} says {name} = {value}; it must be 1 to {_LIMITS[name]}")
+        low, high = _LIMITS[name]
+        if not low <= value <= high:
+            raise BundleError(f"{root} says {name} = {value}; it must be {low} to {high}")
     choices = {
         "score.kind": (manifest.score.kind, ("softmax", "sigmoid")),
         "image.resize": (manifest.image.resize, tuple(RESIZES)),
@@ -176,6 +189,9 @@ def _check_specs(root: Path, manifest: Manifest) -> None:
         towers = ", ".join(manifest.graphs) or "none"
         raise BundleError(f"{root} has the towers {towers}; it must have image, may have text, and no other")
     _check_shapes(root, manifest)
+    for template in manifest.text.templates if manifest.text else ():
+        if "{}" not in template:
+            raise BundleError(f"{root} has the template {template!r}; a template says with {{}} where the label goes")
     if manifest.labels and len({item.label for item in manifest.labels.items}) != len(manifest.labels.items):
         raise BundleError(f"{root} has a label twice in its bank")
 
@@ -201,14 +217,22 @@ def _check_shapes(root: Path, manifest: Manifest) -> None:
 def _check_graph(root: Path, graph: GraphSpec, where: str) -> None:
     """The ONNX file must be what bundle.json says it is, and must reach for nothing outside."""
     facts = check_onnx(root / graph.file, allowed_external=graph.external)
+    if facts.opset != graph.opset:
+        raise BundleError(f"{root}: {where}.opset says {graph.opset}, but {graph.file} has {facts.opset}")
     for side, declared, found in (
         ("inputs", graph.inputs, facts.inputs),
         ("outputs", graph.outputs, facts.outputs),
     ):
-        really = {port.name: (port.elem_type, port.shape) for port in found}
+        really = {port.name: (port.dtype, port.shape) for port in found}
         said = {name: (port.dtype, port.shape) for name, port in declared.items()}
         if really != said:
             raise BundleError(f"{root}: {where}.{side} says {said}, but {graph.file} has {really}")
+
+
+def check_name(name: str, root: Path) -> None:
+    """Raise BundleError unless `name` may be a file of the bundle at `root`."""
+    if not _NAME.fullmatch(name) or name == MANIFEST:
+        raise BundleError(f"{root} lists the file name {name!r}; names are letters, digits, '.', '_' and '-' only")
 
 
 def sha256_of(path: Path) -> str:

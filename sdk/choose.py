@@ -74,7 +74,7 @@ def open_tower(bundle: Bundle, tower: str, wish: Wish) -> tuple[Session, RanOn]:
 def _candidates(bundle: Bundle, tower: str, wish: Wish) -> Iterator[tuple[Target, str]]:
     variants = bundle.variants(tower)
     stored = PRECISIONS[wish.precision][0] if wish.precision else None
-    by_size = sorted(variants, key=lambda name: bundle.manifest.files[variants[name].file].bytes)
+    by_size = sorted(variants, key=lambda name: bundle.weight(variants[name]))
     names = [name for name in by_size if stored in {None, variants[name].stored}]
     if wish.on is not None:
         wanted = parse_target(wish.on)
@@ -103,8 +103,10 @@ def _open_checked(
     except PupilError:
         session.close()
         raise
-    asked = "asked for" if str(target) == wish.on else "first that opened"
-    why = f"{asked}; golden error {error:.1e} of {tolerance:g}"
+    chosen = "asked for" if str(target) == wish.on else "first that opened"
+    if wish.on not in {None, str(target)}:
+        chosen += f", as {wish.on} did not"
+    why = f"{chosen}; golden error {error:.1e} of {tolerance:g}"
     return session, (str(target), variant, session.compute, why)
 
 

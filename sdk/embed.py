@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -53,6 +53,9 @@ class Embedder:
         """
         if isinstance(texts, str):
             raise FeedError("texts must be a list of str, but one str came; write [text]")
+        if not isinstance(texts, Iterable):
+            raise FeedError(f"texts must be a list of str, but {type(texts).__name__} came")
+        texts = list(texts)
         if not texts:
             return np.zeros((0, self._dim), np.float32), ()
         with self._lock:

@@ -171,7 +171,7 @@ def _decode(data: bytes, where: str, max_pixels: int) -> Frame:
     if not header.complete:  # OpenCV 4 returns what is there and fills the rest with grey
         raise FeedError(f"{where}wanted a whole {header.format}, got one cut after {len(data)} bytes; fetch it again")
     try:
-        frame = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR)
+        frame = cv2.imdecode(np.frombuffer(header.data, np.uint8), cv2.IMREAD_COLOR)
     except (cv2.error, MemoryError):
         frame = None
     if frame is None or sorted(frame.shape[:2]) != sorted((header.width, header.height)):

@@ -122,25 +122,35 @@ def _verify_on(bundle: Bundle, tower: str, variant: str, target: Target) -> Verd
 def _verify_feeds(bundle: Bundle) -> list[Verdict]:
     """Resizing may differ by 1 in a value (FORMAT.md); token ids must be equal."""
     golden, spec = bundle.golden, bundle.manifest.image
-    worst = 0
-    for index in range(sum(name.startswith("raw/") for name in golden)):
-        made = prepare(golden[f"raw/{index}"], spec.size, spec.resize, spec.crop)
-        worst = max(worst, int(np.abs(made.astype(int) - golden["feed/image/image"][index]).max()))
-    verdicts = [Verdict("frames", "sdk", spec.resize, worst, 1, worst <= 1)]
-    if bundle.manifest.text is not None:
-        tokens = Tokenizer.of(bundle)([str(text) for text in golden["texts"]])
-        wrong = int((tokens.ids != golden["feed/text/ids"]).sum() + (tokens.mask != golden["feed/text/mask"]).sum())
-        verdicts.append(Verdict("tokens", "sdk", "exact", wrong, 0, wrong == 0))
+    verdicts = []
+    try:
+        raw = [golden[f"raw/{index}"] for index in range(len(golden["feed/image/image"]) - 1)]
+        made = np.stack([prepare(frame, spec.size, spec.resize, spec.crop) for frame in raw]).astype(int)
+        worst = int(np.abs(made - golden["feed/image/image"][:-1]).max())
+        verdicts.append(Verdict("frames", "sdk", spec.resize, worst, 1, worst <= 1))
+        if bundle.manifest.text is not None:
+            tokens = Tokenizer.of(bundle)([str(text) for text in golden["texts"]])
+            wrong = int((tokens.ids != golden["feed/text/ids"]).sum() + (tokens.mask != golden["feed/text/mask"]).sum())
+            verdicts.append(Verdict("tokens", "sdk", "exact", wrong, 0, wrong == 0))
+    except (KeyError, TypeError, ValueError) as error:  # ValueError: FeedError, and arrays that do not fit each other
+        raise BundleError(f"{bundle.path}: golden.npz lacks the raw frames and texts of its feeds: {error}") from error
     return verdicts
 
 
 def _rows(bundle: Bundle, tower: str, variant: str) -> tuple[Mapping[str, Array], NDArray[np.float32]]:
-    golden = bundle.golden
-    prefix, key = f"feed/{tower}/", f"out/{tower}/{variant}"
-    feeds = {name.removeprefix(prefix): array for name, array in golden.items() if name.startswith(prefix)}
-    if not feeds or key not in golden:
-        raise BundleError(f"{bundle.path} carries no golden outputs for {tower} {variant}; it cannot prove itself")
-    wanted = golden[key]
-    if any(len(feed) != len(wanted) for feed in feeds.values()):
-        raise BundleError(f"{bundle.path}: golden feeds and outputs of {tower} {variant} differ in number")
-    return feeds, wanted
+    golden, graph = bundle.golden, bundle.graph(tower, variant)
+    ports = {f"feed/{tower}/{name}": port for name, port in graph.inputs.items()}
+    key = f"out/{tower}/{variant}"
+    ports[key] = graph.outputs["embedding"]
+    missing = sorted(ports.keys() - golden.keys())
+    if missing:
+        raise BundleError(f"{bundle.path}: golden.npz lacks {missing[0]!r}, so {tower} {variant} cannot prove itself")
+    count = golden[next(iter(ports))].shape[:1]
+    for name, port in ports.items():
+        array = golden[name]
+        if array.dtype.name != port.dtype or array.shape != (*count, *port.shape[1:]) or 0 in count:
+            raise BundleError(
+                f"{bundle.path}: {name!r} in golden.npz must be {port.dtype} {(*count, *port.shape[1:])} of one row "
+                f"at least, but is {array.dtype} {array.shape}"
+            )
+    return {name: golden[f"feed/{tower}/{name}"] for name in graph.inputs}, golden[key]

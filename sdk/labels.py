@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import threading
 from collections import OrderedDict
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -33,7 +33,7 @@ class LabelSet:
 
 
 class LabelBank:
-    """Labels of one student. Edits swap a whole new set in, so a frame in another thread sees the old or the new one."""
+    """Labels of one student. An edit swaps a whole new set in: frames in other threads see the old or the new one."""
 
     def __init__(self, bundle: Bundle, embed_texts: EmbedTexts) -> None:
         spec = bundle.manifest.labels
@@ -75,11 +75,16 @@ class LabelBank:
         Raises FeedError for a label that is there already or empty, Unavailable without a text tower.
         """
         with self._lock:
-            if label in self._current.names:
+            now = self._current
+            if label in now.names:
                 raise FeedError(f"the label {label!r} is in the bank already; remove it first, or use replace")
             if prompts is not None:
+                _check_names((label,))
                 self._learn({label: prompts})
-            self._current = self.resolve((*self._current.names, label))
+            new = self.resolve((label,))
+            self._current = LabelSet(
+                (*now.names, label), np.concatenate([now.vectors, new.vectors]), (*now.unknown, *new.unknown)
+            )
 
     def remove(self, label: str) -> None:
         """Remove a label. Raises FeedError when it is not there."""
@@ -100,22 +105,13 @@ class LabelBank:
         """
         with self._lock:
             if isinstance(labels, Mapping):
+                _check_names(labels)
                 self._learn(labels)
-            self._current = self.resolve(tuple(labels))
+            self._current = self.resolve(tuple(labels) if isinstance(labels, Mapping) else labels)
 
     def resolve(self, labels: Sequence[str]) -> LabelSet:
         """Vectors of `labels`, embedding only those never seen. Raises FeedError for none, or one given twice."""
-        if isinstance(labels, str):
-            raise FeedError("labels must be a list of str, but one str came; write [label]")
-        names = tuple(labels)
-        if not names:
-            raise FeedError("no labels were given; give at least one, or fill the bank with labels.replace([...])")
-        for name in names:
-            if not isinstance(name, str) or not name.strip():
-                raise FeedError(f"a label must be a text that is not empty, but {name!r} came")
-        if len(set(names)) != len(names):
-            twice = next(name for name in names if names.count(name) > 1)
-            raise FeedError(f"the label {twice!r} was given twice; give each label once")
+        names = _check_names(labels)
         with self._lock:
             fresh = [name for name in names if name not in self._seen]
             if fresh:
@@ -123,9 +119,15 @@ class LabelBank:
             found = [self._seen[name] for name in names]
             for name in names:
                 self._seen.move_to_end(name)
-            while len(self._seen) > max(_REMEMBERED, len(self._current.names) + len(names)):
-                self._seen.popitem(last=False)
+            self._forget(keep={*self._current.names, *names})
         return LabelSet(names, np.stack([vector for vector, _ in found]), tuple(unknown for _, unknown in found))
+
+    def _forget(self, keep: Collection[str]) -> None:
+        """Drop the least recently used beyond the limit; never `keep`: without a text tower they would be lost."""
+        excess = len(self._seen) - max(_REMEMBERED, len(keep))
+        if excess > 0:
+            for name in [name for name in self._seen if name not in keep][:excess]:
+                del self._seen[name]
 
     def _prompts(self, label: str) -> tuple[str, ...]:
         # str.replace, not str.format: a template is data from outside and must not reach into attributes.
@@ -142,6 +144,21 @@ class LabelBank:
             rows = slice(start, start + len(prompts))
             start += len(prompts)
             self._seen[label] = (unit_rows(vectors[rows].mean(axis=0, keepdims=True))[0], sum(unknown[rows]))
+
+
+def _check_names(labels: Iterable[str]) -> tuple[str, ...]:
+    if isinstance(labels, str) or not isinstance(labels, Iterable):
+        raise FeedError(f"labels must be a list of str, but {type(labels).__name__} came; write [label]")
+    names = tuple(labels)
+    if not names:
+        raise FeedError("no labels were given; give at least one, or fill the bank with labels.replace([...])")
+    for name in names:
+        if not isinstance(name, str) or not name.strip():
+            raise FeedError(f"a label must be a text that is not empty, but {name!r} came")
+    if len(set(names)) != len(names):
+        twice = next(name for name in names if names.count(name) > 1)
+        raise FeedError(f"the label {twice!r} was given twice; give each label once")
+    return names
 
 
 def _some(names: Sequence[str], most: int = 8) -> str:

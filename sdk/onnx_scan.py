@@ -33,10 +33,10 @@ _DROPPED = frozenset({"NodeProto", "AttributeProto", "FunctionProto", "TrainingI
 
 
 class OnnxTensor(NamedTuple):
-    """A graph input or output: its name, its element type by NumPy's name, its shape with None where it is free."""
+    """A graph input or output: its name, its dtype by NumPy's name, its shape with None where it is free."""
 
     name: str
-    elem_type: str
+    dtype: str
     shape: tuple[int | None, ...]
 
 

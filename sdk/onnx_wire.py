@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 MAX_DEPTH = 32  # messages inside each other; a graph in a graph costs three
-MAX_FIELDS = 4_000_000  # some seconds of walking; a CLIP ViT-L has some 30,000
+MAX_FIELDS = 1_000_000  # some seconds of walking; a graph of 3,000 nodes has some 40,000
 _MAX_TEXT = 4096
 
 INT, INTS, TEXT = "int", "ints", "text"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import math
+import sys
 import types
 import typing
 from collections.abc import Mapping
@@ -58,7 +58,7 @@ def _dataclass(kind: type, table: dict[str, object], where: str) -> object:
 
 def _scalar(kind: Any, value: object, where: str) -> object:
     if kind is float and isinstance(value, int | float) and not isinstance(value, bool):
-        if not math.isfinite(value):
+        if not abs(value) <= sys.float_info.max:  # NaN, infinity, and whole numbers too large for a float
             raise BundleError(f"{where} must be a finite number, but is {value}")
         return float(value)
     if isinstance(value, bool) and kind is not bool:

@@ -8,7 +8,6 @@ from pathlib import Path
 from runtimes import Unavailable, parse_target
 from sdk.bundle import Bundle
 from sdk.choose import PRECISIONS
-from sdk.manifest import GraphSpec
 from sdk.writer import Source, npz_bytes, write_bundle
 
 # Names in golden.npz that only the text tower needs.
@@ -21,6 +20,8 @@ def slim(bundle: Bundle, target: str, out: Path, *, text: bool = True, precision
     Without `text` the text tower and the tokenizer stay behind; the label bank stays, so known labels still work.
     Raises Unavailable when the bundle holds nothing for the target, BundleError when `out` exists.
     """
+    if precision not in {None, *PRECISIONS}:
+        raise Unavailable(f"precision={precision!r} is not known; choose one of: {', '.join(PRECISIONS)}")
     runtime = parse_target(target).runtime
     towers = [tower for tower in bundle.manifest.graphs if text or tower != "text"]
     kept = {tower: _pick(bundle, tower, runtime, precision) for tower in towers}
@@ -50,18 +51,13 @@ def slim(bundle: Bundle, target: str, out: Path, *, text: bool = True, precision
 
 def _pick(bundle: Bundle, tower: str, runtime: str, precision: str | None) -> str:
     stored = PRECISIONS[precision][0] if precision else None
-
-    def weight(graph: GraphSpec) -> int:
-        return sum(bundle.manifest.files[name].bytes for name in (graph.file, *graph.external))
-
     fitting = {
-        weight(graph): name
+        bundle.weight(graph): name
         for name, graph in bundle.variants(tower).items()
         if runtime in graph.families and stored in {None, graph.stored}
     }
     if not fitting:
         families = sorted({f for g in bundle.variants(tower).values() for f in g.families})
-        raise Unavailable(
-            f"{bundle.path} holds no {precision or ''} {tower} graph for {runtime!r}; it holds: {families}"
-        )
+        wanted = f"{precision} {tower}" if precision else tower
+        raise Unavailable(f"{bundle.path} holds no {wanted} graph for {runtime!r}; it holds: {', '.join(families)}")
     return fitting[min(fitting)]

@@ -13,7 +13,7 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from runtimes import Array, Session, Unavailable
+from runtimes import Array, FeedError, Session, Unavailable, parse_target
 from sdk.bundle import Bundle, open_bundle
 from sdk.choose import PRECISIONS, RanOn, Wish, open_tower
 from sdk.embed import Embedder
@@ -47,7 +47,8 @@ def load(
         if value not in known:
             raise Unavailable(f"{name}={value!r} is not known; choose one of: {', '.join(map(repr, known))}")
     cache = Path(cache_dir) if cache_dir is not None else None
-    return Student(open_bundle(path), Wish(on, precision, policy, cache))
+    target = str(parse_target(on)) if on is not None else None
+    return Student(open_bundle(path), Wish(target, precision, policy, cache))
 
 
 class Student:
@@ -108,7 +109,10 @@ class Student:
         Raises FeedError, or Unavailable after `close`, in a forked child, or when the engine fails.
         """
         session = self._session(graph)
-        count = len(next(iter(feeds.values())))
+        count = max((len(array) for array in feeds.values() if array.ndim), default=0)
+        if count == 0 or any(array.shape[:1] != (count,) for array in feeds.values()):
+            came = {name: array.shape for name, array in feeds.items()}
+            raise FeedError(f"the {graph} tower takes feeds of the same number of rows, at least one, but {came} came")
         if count == 1:
             return session.run(feeds)
         rows = [session.run({name: array[i : i + 1] for name, array in feeds.items()}) for i in range(count)]

@@ -39,10 +39,12 @@ class Tokenizer:
 
         try:
             self._inner: Any = Inner.from_str(text)
-            unknown = json.loads(text)["model"].get("unk_token")
+            model = json.loads(text)["model"]
+            token = model.get("unk_token")
+            # Unigram models (SigLIP, T5) give the number, the others the token.
+            self._unknown_id = model.get("unk_id") if token is None else self._inner.token_to_id(token)
         except Exception as error:  # the Rust side raises plain Exception
             raise BundleError(f"{where} is not a tokenizer: {error}") from error
-        self._unknown_id = None if unknown is None else self._inner.token_to_id(unknown)
         self._length = length
         self._where = where
         self._said_truncated = False
@@ -53,8 +55,12 @@ class Tokenizer:
         spec = bundle.manifest.text
         if spec is None:
             raise Unavailable(f"{bundle.path} has no text tower: it was slimmed with --no-text; use the maker's bundle")
-        text = bundle.file(spec.tokenizer).read_text(encoding="utf-8")
-        return cls(text, spec.length, f"{spec.tokenizer} of {bundle.path}")
+        where = f"{spec.tokenizer} of {bundle.path}"
+        try:
+            text = bundle.file(spec.tokenizer).read_text(encoding="utf-8")
+        except (OSError, UnicodeDecodeError) as error:
+            raise BundleError(f"{where} cannot be read: {error}; copy the bundle again") from error
+        return cls(text, spec.length, where)
 
     def __call__(self, texts: Sequence[str]) -> Tokens:
         """Tokenize N texts. Raises FeedError for what is no text, or empty; a text longer than L is cut, said once."""
@@ -65,7 +71,10 @@ class Tokenizer:
                 raise FeedError("a text is empty; write a word or a phrase")
             if len(text) > _MAX_CHARACTERS:
                 raise FeedError(f"a text has {len(text)} characters; at most {_MAX_CHARACTERS}")
-        encodings = self._inner.encode_batch(list(texts))
+        try:
+            encodings = self._inner.encode_batch(list(texts))
+        except Exception as error:  # a lone surrogate, which a file name or a broken decoder may bring
+            raise FeedError(f"the tokenizer cannot read one of {list(texts)!a:.200}: {error}") from error
         if any(len(e.ids) != self._length for e in encodings):
             raise BundleError(f"{self._where} does not pad and cut to {self._length} tokens; the bundle is damaged")
         if not self._said_truncated and any(e.overflowing for e in encodings):

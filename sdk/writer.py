@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 
 from runtimes import Array, BundleError
-from sdk.bundle import MANIFEST, Bundle, open_bundle, sha256_of
+from sdk.bundle import MANIFEST, Bundle, check_name, open_bundle, sha256_of
 from sdk.manifest import FileEntry, Manifest
 
 Source = Path | bytes
@@ -31,14 +31,9 @@ def write_bundle(out: Path, manifest: Manifest, sources: Mapping[str, Source], *
     whatever the reader would refuse.
     """
     _check_out(out, replace)
-    need = sum(len(s) if isinstance(s, bytes) else s.stat().st_size for s in sources.values())
-    out.parent.mkdir(parents=True, exist_ok=True)
-    free = shutil.disk_usage(out.parent).free
-    if need > free:
-        raise BundleError(
-            f"{out} needs {need >> 20} MB and {free >> 20} MB are free; make room or choose another folder"
-        )
-    with _folder_beside(out) as folder:
+    for name in sources:
+        check_name(name, out)
+    with _folder_beside(out, sources) as folder:
         entries = {}
         for name, source in sorted(sources.items()):
             path = folder / name
@@ -56,9 +51,13 @@ def write_bundle(out: Path, manifest: Manifest, sources: Mapping[str, Source], *
 
 
 def manifest_bytes(manifest: Manifest) -> bytes:
-    """bundle.json as it is on disk: sorted keys, one space of indent, UTF-8, a final newline."""
+    """bundle.json as it is on disk: sorted keys, one space of indent, UTF-8, a final newline. Raises BundleError."""
     table = dataclasses.asdict(manifest)
-    return (json.dumps(table, indent=1, sort_keys=True, ensure_ascii=False, allow_nan=False) + "\n").encode()
+    try:
+        text = json.dumps(table, indent=1, sort_keys=True, ensure_ascii=False, allow_nan=False)
+    except (TypeError, ValueError) as error:
+        raise BundleError(f"{manifest.name!r} cannot be written as JSON: {error}; mend its manifest") from error
+    return f"{text}\n".encode()
 
 
 def npz_bytes(arrays: Mapping[str, Array]) -> bytes:
@@ -85,15 +84,28 @@ def _check_out(out: Path, replace: bool) -> None:
 
 
 @contextmanager
-def _folder_beside(out: Path) -> Iterator[Path]:
-    folder = Path(tempfile.mkdtemp(prefix=f".{out.name}-", dir=out.parent))
-    folder.chmod(0o755)
+def _folder_beside(out: Path, sources: Mapping[str, Source]) -> Iterator[Path]:
+    folder = None
     try:
+        _check_space(out, sum(len(s) if isinstance(s, bytes) else s.stat().st_size for s in sources.values()))
+        out.parent.mkdir(parents=True, exist_ok=True)
+        folder = Path(tempfile.mkdtemp(prefix=f".{out.name}-", dir=out.parent))
+        folder.chmod(0o755)
         yield folder
     except OSError as error:
-        raise BundleError(f"{out} could not be written: {error}; nothing was left behind") from error
+        raise BundleError(f"{out} could not be written: {error}; no half bundle was left behind") from error
     finally:
-        shutil.rmtree(folder, ignore_errors=True)
+        if folder is not None:
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+def _check_space(out: Path, need: int) -> None:
+    parent = next(folder for folder in out.absolute().parents if folder.exists())
+    free = shutil.disk_usage(parent).free
+    if need > free:
+        raise BundleError(
+            f"{out} needs {need / 1e6:.1f} MB and {free / 1e6:.1f} MB are free; make room or choose another folder"
+        )
 
 
 def _publish(folder: Path, out: Path) -> None:

@@ -6,9 +6,14 @@ working dual encoder, fp32 and int8, in milliseconds and without torch.
 
 from __future__ import annotations
 
+import hashlib
+import json
+import shutil
 import tempfile
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -17,7 +22,7 @@ from tokenizers import Tokenizer as Inner
 from tokenizers import models, normalizers, pre_tokenizers
 
 import runtimes
-from sdk.bundle import Bundle
+from sdk.bundle import MANIFEST, Bundle, open_bundle
 from sdk.golden import golden_arrays, unit_rows
 from sdk.manifest import (
     BankSpec,
@@ -46,6 +51,7 @@ COLOURS = {
 WORDS = ["[PAD]", "[UNK]", "a", "wall", "purple", *COLOURS]
 BANK = ("red", "green", "blue", "yellow")
 _PURPLE = (130, 40, 150)
+_STORED = ("kernel", "bias")  # the image tower's weights
 
 
 def colour_frame(colour: str, size: int = SIZE, seed: int = 0) -> np.ndarray:
@@ -86,6 +92,34 @@ def build_colour_bundle(out: Path, **changes: object) -> Bundle:
         provenance={"made_by": "tests"},
     )
     return write_bundle(out, replace(manifest, **changes), files)  # type: ignore[arg-type]
+
+
+def damage(
+    bundle: Path,
+    out: Path,
+    files: Mapping[str, bytes] | None = None,
+    change: Callable[[dict[str, Any]], object] | None = None,
+) -> Path:
+    """Copy a bundle to `out` with other `files` and a changed bundle.json.
+
+    Hashes are mended, so that only the check under test can object.
+    """
+    shutil.copytree(bundle, out)
+    table = json.loads((out / MANIFEST).read_bytes())
+    for name, data in (files or {}).items():
+        (out / name).write_bytes(data)
+        table["files"][name] = {"sha256": hashlib.sha256(data).hexdigest(), "bytes": len(data)}
+    if change is not None:
+        change(table)
+    (out / MANIFEST).write_text(json.dumps(table), encoding="utf-8")
+    return out
+
+
+def golden_with(bundle: Path, **arrays: np.ndarray | None) -> bytes:
+    """golden.npz of a bundle with other arrays, `__` for `/` in a name; None leaves one out."""
+    changed: dict[str, np.ndarray | None] = {**open_bundle(bundle).golden}
+    changed |= {name.replace("__", "/"): array for name, array in arrays.items()}
+    return npz_bytes({name: array for name, array in changed.items() if array is not None})
 
 
 def tokenizer_json() -> str:
@@ -142,39 +176,38 @@ def _centre() -> np.ndarray:
 
 
 def _image_nodes(int8: bool) -> tuple[list[onnx.NodeProto], dict[str, np.ndarray]]:
-    node, kernel = helper.make_node, _mixing().reshape(DIM, 3, 1, 1)
-    weights = {
-        "full": np.array(255, np.float32),
-        "bias": np.full(DIM, 0.1, np.float32),
-        "centre": _centre(),
-    }
+    node, kernel, bias = helper.make_node, _mixing().reshape(DIM, 3, 1, 1), np.full(DIM, 0.1, np.float32)
+    weights = {"full": np.array(255, np.float32), "centre": _centre()}
     nodes = [
         node("Cast", ["image"], ["f"], to=TensorProto.FLOAT),
         node("Div", ["f", "full"], ["unit"]),
         node("Transpose", ["unit"], ["x"], perm=[0, 3, 1, 2]),
     ]
-    inputs = ["x", "kernel", "bias"]
     if int8:
-        scale = np.float32(np.abs(kernel).max() / 127)
-        weights |= {
-            "kernel.q": np.round(kernel / scale).astype(np.int8),
-            "kernel.scale": np.array(scale, np.float32),
-            "kernel.zero": np.array(0, np.int8),
-            "x.scale": np.array(1 / 255, np.float32),
-            "x.zero": np.array(0, np.uint8),
+        scales = {
+            "x": np.float32(1 / 255),
+            "kernel": np.float32(np.abs(kernel).max() / 127),
+            "hidden": np.float32((np.maximum(kernel, 0).sum(axis=1).max() + 0.1) / 255),
         }
+        scales["bias"] = scales["x"] * scales["kernel"]
+        weights |= {f"{name}.scale": np.array(scale, np.float32) for name, scale in scales.items()}
+        weights |= {f"{name}.zero": np.array(0, np.uint8) for name in ("x", "hidden")}
+        weights |= {"kernel.zero": np.array(0, np.int8), "bias.zero": np.array(0, np.int32)}
+        weights["kernel.q"] = np.round(kernel / scales["kernel"]).astype(np.int8)
+        weights["bias.q"] = np.round(bias / scales["bias"]).astype(np.int32)
         nodes += [
             node("QuantizeLinear", ["x", "x.scale", "x.zero"], ["x.q"]),
-            node("DequantizeLinear", ["x.q", "x.scale", "x.zero"], ["x.dq"]),
-            node("DequantizeLinear", ["kernel.q", "kernel.scale", "kernel.zero"], ["kernel"]),
+            *(node("DequantizeLinear", [f"{n}.q", f"{n}.scale", f"{n}.zero"], [n + "~"]) for n in ("x", *_STORED)),
+            node("Conv", ["x~", "kernel~", "bias~"], ["conv"]),
+            node("Relu", ["conv"], ["hidden"]),
+            node("QuantizeLinear", ["hidden", "hidden.scale", "hidden.zero"], ["hidden.q"]),
+            node("DequantizeLinear", ["hidden.q", "hidden.scale", "hidden.zero"], ["hidden~"]),
         ]
-        inputs[0] = "x.dq"
     else:
-        weights["kernel"] = kernel
+        weights |= {"kernel": kernel, "bias": bias}
+        nodes += [node("Conv", ["x", "kernel", "bias"], ["conv"]), node("Relu", ["conv"], ["hidden~"])]
     nodes += [
-        node("Conv", inputs, ["conv"]),
-        node("Relu", ["conv"], ["hidden"]),
-        node("ReduceMean", ["hidden"], ["pooled"], axes=[2, 3], keepdims=0),
+        node("ReduceMean", ["hidden~"], ["pooled"], axes=[2, 3], keepdims=0),
         node("Sub", ["pooled", "centre"], ["embedding"]),
     ]
     return nodes, weights

@@ -1,0 +1,95 @@
+"""Data sets, one file each, found by name: `data/easy_vqa.py` holds the class `EasyVqa`.
+
+A data set is a frozen dataclass (its fields are the [data] table of a recipe) with `check()`, which raises
+Unavailable if its files are not here, and `load() -> Corpus`.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from compress.named import fill, find_class
+
+
+@dataclass(frozen=True)
+class Label:
+    """A class: its name, and the phrases whose mean embedding stands for it."""
+
+    name: str
+    prompts: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Question:
+    """`image`: position in the split's `images`."""
+
+    image: int
+    text: str
+    answer: str
+
+
+@dataclass(frozen=True)
+class Split:
+    """N images and what the data says about them; K classes, C captions.
+
+    `label`: int64 (N,), the class, or -1 where the data does not determine it.
+    `possible`: bool (N, K), the classes that the data does not rule out.
+    `matches`: int8 (N, C), whether a caption is true of an image: 1 yes, 0 no, -1 not known.
+    """
+
+    images: tuple[Path, ...]
+    label: NDArray[np.int64]
+    possible: NDArray[np.bool_]
+    matches: NDArray[np.int8]
+    questions: tuple[Question, ...]
+
+
+@dataclass(frozen=True)
+class Corpus:
+    """A loaded data set.
+
+    `captions`: C captions, each in several wordings (`captions[c][0]` is the plain one). `templates`: prompts for a
+    label that is not in the data, `{}` being the label. `fingerprint`: sha256 of
+    everything that was read and of the fields. `words`: those that a cut text tower must still know.
+    Steps fit on `train` and choose on `val`; `test` is touched once, by the report.
+    """
+
+    name: str
+    labels: tuple[Label, ...]
+    captions: tuple[tuple[str, ...], ...]
+    templates: tuple[str, ...]
+    train: Split
+    val: Split
+    test: Split
+    licence: str
+    fingerprint: str
+    words: tuple[str, ...]
+
+
+class Dataset(Protocol):
+    """What a class in compress/data offers."""
+
+    def check(self) -> None:
+        """Raises Unavailable, with what to install, if the data is not here."""
+        ...
+
+    def fingerprint(self) -> str:
+        """sha256 (hex) over the files that `load` reads and over the fields."""
+        ...
+
+    def load(self) -> Corpus:
+        """The corpus. Raises Unavailable as `check` does."""
+        ...
+
+
+def open_dataset(name: str, fields: Mapping[str, Any]) -> Dataset:
+    """The data set of that name with these fields; nothing is read yet.
+
+    Raises RecipeError for an unknown name or field, or a value of the wrong type.
+    """
+    dataset: Dataset = fill(find_class("compress.data", name, "data set"), fields, "data")
+    return dataset

@@ -37,7 +37,9 @@ def task(scene: Scene) -> Callable[..., list[Answer] | list[list[Answer]]]:
 
 def scores(images: NDArray[np.float32], labels: NDArray[np.float32], spec: ScoreSpec) -> NDArray[np.float64]:
     """Unit embeddings (N, D) and (K, D) to scores (N, K) in 0..1: softmax over labels (CLIP) or sigmoid (SigLIP)."""
-    logits = spec.logit_scale * (images @ labels.T).astype(np.float64) + spec.logit_bias
+    # Not `@`: BLAS rounds a cosine by its place in the matrix, so equal labels would not tie.
+    cosines = np.einsum("nd,kd->nk", images, labels)
+    logits = spec.logit_scale * cosines.astype(np.float64) + spec.logit_bias
     if spec.kind == "sigmoid":
         return np.asarray(np.exp(-np.logaddexp(0, -logits)), np.float64)
     shifted = np.exp(logits - logits.max(axis=1, keepdims=True))

@@ -1,0 +1,173 @@
+"""What one step hands to the next: files, specs and numbers, never live modules.
+
+    Draft ── teacher, student: ModelFiles ── image: ImageSpec, text: TextSpec
+
+A draft goes to JSON with every path relative to the run's folder, so a run can be moved and resumed.
+"""
+
+import dataclasses
+import json
+import types
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Union, get_args, get_origin, get_type_hints
+
+from runtimes import RecipeError
+
+Metric = float | int | str
+
+
+@dataclass(frozen=True)
+class DatasetSpec:
+    """A data set by name (compress/data/<name>.py) and its fields."""
+
+    name: str
+    fields: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class TowerSpec:
+    """One tower: the file in compress/models that builds it, its options, and its weights (safetensors)."""
+
+    name: str
+    options: Mapping[str, Any]
+    weights: Path
+    params: int
+
+
+@dataclass(frozen=True)
+class ImageSpec(TowerSpec):
+    """`size`: edge in pixels. `mean`, `std`: per RGB channel, for values in 0..1."""
+
+    size: int
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    resize: str = "area"
+    crop: str = "none"
+
+
+@dataclass(frozen=True)
+class TextSpec(TowerSpec):
+    """`max_length`: tokens L that ids and mask always have; `tokenizer`: a tokenizer.json that pads and cuts to L."""
+
+    max_length: int
+    tokenizer: Path
+
+
+@dataclass(frozen=True)
+class ModelFiles:
+    """A dual encoder on disk.
+
+    `dim`: width of the joint space. `logit_scale`: the factor (not its logarithm) on cosines. `graphs`: tower
+    ("image", "text") -> variant ("fp32") -> ONNX file. `licences`: upstream name -> licence.
+    """
+
+    image: ImageSpec
+    text: TextSpec
+    dim: int
+    logit_scale: float
+    licences: Mapping[str, str] = field(default_factory=dict)
+    graphs: Mapping[str, Mapping[str, Path]] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Draft:
+    """The state of a run between two steps.
+
+    `out`: the run's folder. `folder`: where the running step may write. `bundles`: what was published, by who
+    ("teacher", "student"). `report`: the measurements on the test split, as JSON. `metrics`: flat, dotted by step
+    ("teach.val_top1"). `seconds`: what each step cost.
+    """
+
+    out: Path
+    folder: Path
+    seed: int
+    dataset: DatasetSpec
+    teacher: ModelFiles | None = None
+    student: ModelFiles | None = None
+    store: Path | None = None
+    bundles: Mapping[str, Path] = field(default_factory=dict)
+    report: Path | None = None
+    metrics: Mapping[str, Metric] = field(default_factory=dict)
+    seconds: Mapping[str, float] = field(default_factory=dict)
+
+    def with_metrics(self, step: str, **values: Metric) -> "Draft":
+        """A copy with `values` added to the metrics under `step.`."""
+        added = {f"{step}.{name}": value for name, value in values.items()}
+        return dataclasses.replace(self, metrics={**self.metrics, **added})
+
+    def need(self, name: str, step: str) -> Any:
+        """The field `name`. Raises RecipeError if no step before `step` has filled it."""
+        value = getattr(self, name)
+        if value is None:
+            raise RecipeError(f"[{step}] needs a {name}, and no step before it made one; check the order of the recipe")
+        return value
+
+    def paths(self) -> list[Path]:
+        """Every file and folder the draft points at."""
+        found: list[Path] = []
+
+        def note(path: Path) -> str:
+            found.append(path)
+            return ""
+
+        _encode(self, note)
+        return found
+
+    def to_json(self) -> str:
+        """JSON text; paths are relative to `out`, with forward slashes."""
+        return json.dumps(_encode(self, self._relative), indent=1, sort_keys=True)
+
+    @staticmethod
+    def from_json(text: str, out: Path) -> "Draft":
+        """The draft that `to_json` wrote, with its paths under `out`."""
+        draft: Draft = _decode(Draft, json.loads(text), lambda path: out / path)
+        return draft
+
+    def moved(self, old: Path, new: Path) -> "Draft":
+        """A copy in which every path inside `old` lies inside `new`."""
+
+        def move(path: str) -> Path:
+            here = self.out / path
+            return new / here.relative_to(old) if here.is_relative_to(old) else here
+
+        draft: Draft = _decode(Draft, _encode(self, self._relative), move)
+        return draft
+
+    def _relative(self, path: Path) -> str:
+        if not path.is_relative_to(self.out):
+            raise ValueError(f"{path} lies outside the run's folder {self.out}; a step writes into draft.folder only")
+        return path.relative_to(self.out).as_posix()
+
+
+def _encode(value: Any, path_text: Callable[[Path], str]) -> Any:
+    if isinstance(value, Path):
+        return path_text(value)
+    if dataclasses.is_dataclass(value):
+        return {item.name: _encode(getattr(value, item.name), path_text) for item in dataclasses.fields(value)}
+    if isinstance(value, Mapping):
+        return {str(key): _encode(item, path_text) for key, item in value.items()}
+    if isinstance(value, tuple | list):
+        return [_encode(item, path_text) for item in value]
+    return value
+
+
+def _decode(hint: Any, value: Any, as_path: Callable[[str], Path]) -> Any:
+    """The inverse of `_encode`, guided by the type hints of the dataclasses."""
+    origin, args = get_origin(hint), get_args(hint)
+    if value is None or hint is Any:
+        return value
+    if hint is Path:
+        return as_path(value)
+    if dataclasses.is_dataclass(hint):
+        hints = get_type_hints(hint)
+        return hint(**{key: _decode(hints[key], item, as_path) for key, item in value.items()})  # type: ignore[operator]
+    if origin in (Union, types.UnionType):
+        inner = [arg for arg in args if arg is not type(None)]
+        return _decode(inner[0], value, as_path) if len(inner) == 1 else value
+    if origin is tuple:
+        return tuple(_decode(args[0], item, as_path) for item in value)
+    if origin is not None and issubclass(origin, Mapping):
+        return {key: _decode(args[1], item, as_path) for key, item in value.items()}
+    return value

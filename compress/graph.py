@@ -1,0 +1,222 @@
+"""Small ONNX passes that leave a graph every engine reads the same way: no shape arithmetic, no aliases, no dead nodes.
+
+Only the batch is free in our graphs, so what exporters compute with Shape nodes at run time is known but for one -1.
+ONNX Runtime puts Shape nodes on the CPU, which costs a CUDA session two copies each.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import onnx
+from onnx import numpy_helper, shape_inference
+from onnx.reference import ReferenceEvaluator
+
+
+def tidy(model: onnx.ModelProto) -> None:
+    """Apply all passes in place."""
+    inline_aliases(model)
+    fold_shapes(model)
+    fold_constants(model)
+    fix_reshapes(model)
+    remove_dead(model)
+
+
+def inline_aliases(model: onnx.ModelProto) -> None:
+    """Constant nodes become initializers; Identity nodes go."""
+    graph = model.graph
+    renamed: dict[str, str] = {}
+    kept = []
+    for node in graph.node:
+        for index, name in enumerate(node.input):
+            node.input[index] = renamed.get(name, name)
+        if node.op_type == "Identity" and node.output[0] not in {port.name for port in graph.output}:
+            renamed[node.output[0]] = node.input[0]
+        elif node.op_type == "Constant" and node.attribute[0].name == "value":
+            tensor = onnx.TensorProto()
+            tensor.CopyFrom(node.attribute[0].t)
+            tensor.name = node.output[0]
+            graph.initializer.append(tensor)
+        else:
+            kept.append(node)
+    _replace_nodes(graph, kept)
+
+
+def fold_shapes(model: onnx.ModelProto) -> None:
+    """Shape -> Gather of a dimension that is known becomes that number."""
+    shapes = _shapes(model)
+    constants = {tensor.name: tensor for tensor in model.graph.initializer}
+    shape_of = {node.output[0]: node.input[0] for node in model.graph.node if node.op_type == "Shape"}
+    kept = []
+    for node in model.graph.node:
+        source = shape_of.get(node.input[0]) if node.op_type == "Gather" else None
+        index = constants.get(node.input[1]) if source in shapes else None
+        if source is not None and index is not None:
+            at = numpy_helper.to_array(index)
+            size = shapes[source][int(at)] if at.ndim == 0 else -1
+            if size >= 0:
+                model.graph.initializer.append(numpy_helper.from_array(np.array(size, np.int64), node.output[0]))
+                continue
+        kept.append(node)
+    _replace_nodes(model.graph, kept)
+
+
+def fold_constants(model: onnx.ModelProto, largest: int = 1 << 16) -> None:
+    """Nodes that read only constants are computed now, if the result has at most `largest` elements.
+
+    Dequantised weights stay: folding them would undo the quantisation.
+    """
+    constants = {tensor.name: numpy_helper.to_array(tensor) for tensor in model.graph.initializer}
+    kept = []
+    for node in model.graph.node:
+        if node.op_type in {"QuantizeLinear", "DequantizeLinear"} or not set(node.input) <= {*constants, ""}:
+            kept.append(node)
+            continue
+        feeds = {name: constants[name] for name in node.input if name}
+        results = _compute(node, feeds, model)
+        if sum(array.size for array in results.values()) > largest:
+            kept.append(node)
+            continue
+        constants |= results
+        model.graph.initializer.extend(numpy_helper.from_array(array, name) for name, array in results.items())
+    _replace_nodes(model.graph, kept)
+
+
+def _compute(node: onnx.NodeProto, feeds: dict[str, np.ndarray], model: onnx.ModelProto) -> dict[str, np.ndarray]:
+    value = onnx.helper.make_tensor_value_info
+    ports = [value(n, onnx.helper.np_dtype_to_tensor_dtype(a.dtype), a.shape) for n, a in feeds.items()]
+    outputs = [onnx.ValueInfoProto(name=name) for name in node.output]
+    graph = onnx.helper.make_graph([node], "one", ports, outputs)
+    one = onnx.helper.make_model(graph, opset_imports=model.opset_import, ir_version=model.ir_version)
+    results = ReferenceEvaluator(one).run(None, feeds)
+    return {name: np.asarray(array) for name, array in zip(node.output, results, strict=True)}
+
+
+def _shapes(model: onnx.ModelProto) -> dict[str, list[int]]:
+    """Shapes of all tensors as far as they can be inferred, -1 where a dimension is free."""
+    graph = shape_inference.infer_shapes(model, data_prop=True).graph
+    found = {tensor.name: list(tensor.dims) for tensor in graph.initializer}
+    for value in [*graph.value_info, *graph.input, *graph.output]:
+        if value.type.tensor_type.HasField("shape"):
+            dims = value.type.tensor_type.shape.dim
+            found[value.name] = [d.dim_value if d.HasField("dim_value") else -1 for d in dims]
+    return found
+
+
+def fix_reshapes(model: onnx.ModelProto) -> None:
+    """A Reshape target whose only computed size is the batch, in front, becomes a constant: 0 copies the batch."""
+    constants = {tensor.name: numpy_helper.to_array(tensor) for tensor in model.graph.initializer}
+    concats = {node.output[0]: node for node in model.graph.node if node.op_type == "Concat"}
+    for node in model.graph.node:
+        concat = concats.get(node.input[1]) if node.op_type == "Reshape" else None
+        if concat is None or any(name not in constants for name in concat.input[1:]):
+            continue
+        rest = [constants[name].ravel() for name in concat.input[1:]]
+        name = f"{node.output[0]}.shape"
+        target = np.concatenate([np.array([0]), *rest]).astype(np.int64)
+        model.graph.initializer.append(numpy_helper.from_array(target, name))
+        node.input[1] = name
+
+
+def remove_dead(model: onnx.ModelProto) -> None:
+    """Nodes and initializers that no output depends on go."""
+    graph = model.graph
+    needed = {port.name for port in graph.output}
+    kept = []
+    for node in reversed(graph.node):
+        if any(name in needed for name in node.output):
+            needed.update(node.input)
+            kept.append(node)
+    _replace_nodes(graph, kept[::-1])
+    tensors = [tensor for tensor in graph.initializer if tensor.name in needed]
+    del graph.initializer[:]
+    graph.initializer.extend(tensors)
+
+
+def _replace_nodes(graph: onnx.GraphProto, nodes: list[onnx.NodeProto]) -> None:
+    copies = []
+    for node in nodes:
+        copy = onnx.NodeProto()
+        copy.CopyFrom(node)
+        copies.append(copy)
+    del graph.node[:]
+    graph.node.extend(copies)
+
+
+def float_prefix(model: onnx.ModelProto) -> tuple[str, ...]:
+    """Names of the nodes between the image input and the first convolution or product: cast, normalise, transpose."""
+    names = []
+    for node in model.graph.node:
+        if node.op_type in {"Conv", "MatMul", "Gemm"}:
+            break
+        names.append(node.name)
+    return tuple(names)
+
+
+def unsigned_activations(model: onnx.ModelProto) -> None:
+    """Signed activation quantizers become unsigned, value and zero point shifted by 128: exactly the same numbers.
+
+    x86 multiplies unsigned by signed bytes; with signed activations engines have to compensate on every call.
+    """
+    tensors = {tensor.name: tensor for tensor in model.graph.initializer}
+    made = {node.output[0] for node in model.graph.node if node.op_type == "QuantizeLinear"}
+    for node in model.graph.node:
+        if node.op_type != "QuantizeLinear" and not (node.op_type == "DequantizeLinear" and node.input[0] in made):
+            continue
+        zero = numpy_helper.to_array(tensors[node.input[2]])
+        if zero.dtype == np.int8:
+            shifted = (zero.astype(np.int16) + 128).astype(np.uint8)
+            tensors[node.input[2]].CopyFrom(numpy_helper.from_array(shifted, node.input[2]))
+    del model.graph.value_info[:]  # it names the old types
+
+
+def quantize_embeddings(model: onnx.ModelProto, smallest: int = 1 << 16) -> None:
+    """Float tables of at least `smallest` elements that are only looked up become int8, a scale per row, in place.
+
+    Rows are looked up first and scaled after, so no engine unpacks the whole table.
+    """
+    graph = model.graph
+    tensors = {tensor.name: tensor for tensor in graph.initializer}
+    nodes: list[onnx.NodeProto] = []
+    for node in graph.node:
+        table = tensors.get(node.input[0]) if node.op_type == "Gather" else None
+        if table is None or table.data_type != onnx.TensorProto.FLOAT or int(np.prod(table.dims)) < smallest:
+            nodes.append(node)
+            continue
+        values, out = numpy_helper.to_array(table), node.output[0]
+        scale = np.maximum(np.abs(values).max(axis=1, keepdims=True), 1e-12).astype(np.float32) / 127
+        rows = np.round(values / scale).astype(np.int8)
+        graph.initializer.append(numpy_helper.from_array(rows, f"{table.name}.int8"))
+        graph.initializer.append(numpy_helper.from_array(scale, f"{table.name}.scale"))
+        make = onnx.helper.make_node
+        nodes += [
+            make("Gather", [f"{table.name}.int8", node.input[1]], [f"{out}.int8"], f"{node.name}.int8"),
+            make("Gather", [f"{table.name}.scale", node.input[1]], [f"{out}.scale"], f"{node.name}.scale"),
+            make("Cast", [f"{out}.int8"], [f"{out}.float"], f"{node.name}.cast", to=onnx.TensorProto.FLOAT),
+            make("Mul", [f"{out}.float", f"{out}.scale"], [out], f"{node.name}.rescale"),
+        ]
+    _replace_nodes(graph, nodes)
+    remove_dead(model)
+
+
+def float_weight_quantizers(model: onnx.ModelProto) -> tuple[str, ...]:
+    """QuantizeLinear nodes that read a stored float tensor: a weight kept in float behind Q/DQ, four times too big."""
+    stored = {tensor.name for tensor in model.graph.initializer}
+    return tuple(n.name for n in model.graph.node if n.op_type == "QuantizeLinear" and n.input[0] in stored)
+
+
+def expose_quantized(model: onnx.ModelProto) -> dict[str, tuple[float, int]]:
+    """Make the float tensors that are quantised per tensor graph outputs, in place: tensor -> (scale, zero point)."""
+    stored = {tensor.name: tensor for tensor in model.graph.initializer}
+    outputs = {port.name for port in model.graph.output}
+    steps = {}
+    for node in model.graph.node:
+        if node.op_type != "QuantizeLinear" or node.input[0] in stored:
+            continue
+        scale, zero = (numpy_helper.to_array(stored[name]) for name in node.input[1:3])
+        if scale.size != 1:
+            continue
+        steps[node.input[0]] = (float(scale), int(zero))
+        if node.input[0] not in outputs:
+            outputs.add(node.input[0])
+            model.graph.output.append(onnx.helper.make_tensor_value_info(node.input[0], onnx.TensorProto.FLOAT, None))
+    return steps

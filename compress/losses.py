@@ -1,0 +1,52 @@
+"""Losses of dual encoders. Vectors come in as float32 (N, D) of any length and are made unit length here."""
+
+from torch import Tensor
+from torch.nn import functional as F
+
+# Not -inf: a row in which nothing is known would turn into NaN.
+MASKED = -1e4
+
+
+def multi_positive_info_nce(logits: Tensor, matches: Tensor) -> Tensor:
+    """InfoNCE in both directions with several positives per row (UniCL, Yang et al. 2022, arXiv 2204.03610).
+
+    `logits` float32 (N, C): scaled cosines of images and captions. `matches` (N, C): 1 caption true of image,
+    0 false, -1 not known: an unknown pair takes no part in the softmax. Each positive of a row counts equally,
+    rows without a positive count nothing. Returns a scalar, in nats.
+    """
+    return (_one_way(logits, matches) + _one_way(logits.T, matches.T)) / 2
+
+
+def feature_loss(student: Tensor, teacher: Tensor) -> Tensor:
+    """Squared distance of unit vectors, mean over N (CLIP-KD's feature loss, Yang et al. 2023, arXiv 2307.12732).
+
+    float32 (N, D) both; 0 where they point the same way, 4 where opposite. It equals 2 - 2 cosine.
+    """
+    return (F.normalize(student, dim=-1) - F.normalize(teacher, dim=-1)).square().sum(-1).mean()
+
+
+def affinity_loss(student: Tensor, teacher: Tensor) -> Tensor:
+    """Affinity mimicking (TinyCLIP, Wu et al. 2023, arXiv 2309.12314): match who is how near to whom.
+
+    `student`, `teacher` float32 (N, C): scaled cosines of the same images and captions. KL(teacher || student) of
+    the image-to-text and the text-to-image distributions, mean over rows and over both directions, in nats.
+    """
+    return (_divergence(student, teacher) + _divergence(student.T, teacher.T)) / 2
+
+
+def cosines(images: Tensor, texts: Tensor) -> Tensor:
+    """float32 (N, D) and (C, D) to cosines (N, C)."""
+    return F.normalize(images, dim=-1) @ F.normalize(texts, dim=-1).T
+
+
+def _one_way(logits: Tensor, matches: Tensor) -> Tensor:
+    log_share = F.log_softmax(logits.masked_fill(matches < 0, MASKED), dim=1)
+    positive = (matches == 1).to(logits.dtype)
+    count = positive.sum(1)
+    rows = -(log_share * positive).sum(1) / count.clamp(min=1)
+    return rows.sum() / (count > 0).sum().clamp(min=1)
+
+
+def _divergence(student: Tensor, teacher: Tensor) -> Tensor:
+    target = F.softmax(teacher, dim=1)
+    return F.kl_div(F.log_softmax(student, dim=1), target, reduction="batchmean")

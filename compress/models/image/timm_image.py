@@ -1,0 +1,44 @@
+"""Any image model of timm, from scratch: the option `model` names it. No weights are downloaded."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import timm
+from torch import Tensor, nn
+
+from compress.named import did_you_mean
+from runtimes import RecipeError
+
+MEAN = (0.5, 0.5, 0.5)
+STD = (0.5, 0.5, 0.5)
+LICENCE: dict[str, str] = {}
+DEFAULT = "mobilenetv4_conv_small_050"
+
+
+class TimmImage(nn.Module):
+    """A timm network without its classifier: float32 (N, 3, S, S) to (N, width)."""
+
+    def __init__(self, model: str) -> None:
+        super().__init__()
+        self.body = timm.create_model(model, pretrained=False, num_classes=0)
+        # Some networks (mobilenetv4) have a head convolution after pooling, wider than `num_features`.
+        self.width = int(getattr(self.body, "head_hidden_size", None) or self.body.num_features)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """float32 (N, 3, S, S), normalised, to pooled features float32 (N, width)."""
+        features: Tensor = self.body(images)
+        return features
+
+
+def build(options: Mapping[str, Any], pretrained: bool) -> nn.Module:
+    """The tower; `pretrained` changes nothing, there are no weights to inherit.
+
+    Raises RecipeError for an option other than `model`, or a model that timm does not have.
+    """
+    unknown = set(options) - {"model"}
+    model = options.get("model", DEFAULT)
+    if unknown:
+        raise RecipeError(f"the image tower timm_image has no option {sorted(unknown)[0]!r}; options: model")
+    if not timm.is_model(model):
+        raise RecipeError(f"timm has no model {model!r}{did_you_mean(model, timm.list_models())}")
+    return TimmImage(model)

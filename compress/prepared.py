@@ -1,0 +1,43 @@
+"""The images of a split at a tower's size, through the SDK's own resize, read once and kept as one .npy file.
+
+Students train on exactly what the device will feed them.
+"""
+
+import hashlib
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from compress.progress import bar
+from sdk.frames import prepare, read_frame
+
+CACHE = ".work/images"
+
+
+def prepared(images: Sequence[Path], size: int, out: Path, title: str) -> NDArray[np.uint8]:
+    """uint8 (N, S, S, 3) RGB, memory-mapped and read-only, from a cache under the run's folder `out`.
+
+    Raises FeedError for an image that cannot be read. `title` is what the progress bar says.
+    """
+    digest = hashlib.sha256(f"area none {size}".encode())
+    for path in images:
+        status = path.stat()
+        digest.update(f"{path} {status.st_size} {status.st_mtime_ns}".encode())
+    file = out / CACHE / f"{digest.hexdigest()[:16]}.npy"
+    if not file.exists():
+        _write(images, size, file, title)
+    return np.load(file, mmap_mode="r")
+
+
+def _write(images: Sequence[Path], size: int, file: Path, title: str) -> None:
+    file.parent.mkdir(parents=True, exist_ok=True)
+    building = file.with_suffix(".tmp.npy")
+    frames = np.lib.format.open_memmap(building, mode="w+", dtype=np.uint8, shape=(len(images), size, size, 3))
+    with bar(title, len(images)) as tick:
+        for index, path in enumerate(images):
+            frames[index] = prepare(read_frame(path), size, resize="area", crop="none")
+            tick("")
+    frames.flush()
+    building.replace(file)

@@ -1,0 +1,29 @@
+"""Progress bars with the time left: the only thing a step shows while it runs."""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+Tick = Callable[[str], None]
+
+
+@contextmanager
+def bar(title: str, total: int) -> Iterator[Tick]:
+    """A bar of `total` ticks on the error output; `tick("loss 0.12")` moves it by one and shows the note.
+
+    On the error output, so that `python -m compress.distill > table.txt` keeps the table alone.
+    """
+    columns = (
+        TextColumn("{task.description:<22}"),
+        BarColumn(bar_width=24),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        TextColumn("left"),
+        TimeRemainingColumn(),
+        TextColumn("{task.fields[note]}"),
+    )
+    with Progress(*columns, console=Console(stderr=True), refresh_per_second=2) as progress:
+        task = progress.add_task(title, total=total, note="")
+        yield lambda note="": progress.update(task, advance=1, note=note)

@@ -1,0 +1,49 @@
+"""ONNX Runtime's static quantizer: min-max ranges, and Q/DQ around residual additions and pooling too, so that whole
+blocks stay in integers."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+
+import onnx
+
+from compress.quantizers import Job
+from runtimes import Array, Unavailable
+
+
+def quantize(job: Job) -> None:
+    """Write `job.out`, an int8 Q/DQ graph with per-channel weights. Raises Unavailable without ONNX Runtime."""
+    try:
+        from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantType, quantize_static
+    except ImportError as error:
+        raise Unavailable(f"ort_static needs ONNX Runtime ({error}); run: pip install 'edge-pupil[onnx]'") from error
+
+    class Reader(CalibrationDataReader):  # type: ignore[misc]
+        def __init__(self) -> None:
+            self._feeds: Iterator[dict[str, Array]] = iter(job.feeds)
+
+        def get_next(self) -> dict[str, Array] | None:
+            return next(self._feeds, None)
+
+    quiet = logging.getLogger()
+    level = quiet.level
+    quiet.setLevel(logging.ERROR)  # it recommends a pre-processing that crashes on our graphs
+    try:
+        quantize_static(
+            str(job.source),
+            str(job.out),
+            Reader(),
+            quant_format=QuantFormat.QDQ,
+            per_channel=True,
+            activation_type=QuantType.QUInt8,
+            weight_type=QuantType.QInt8,
+            # Additions in a transformer carry the outliers of the residual stream; they stay in float.
+            op_types_to_quantize=["MatMul"] if job.attention else None,
+            nodes_to_exclude=list(job.keep_float),
+        )
+    finally:
+        quiet.setLevel(level)
+    model = onnx.load(str(job.out))
+    model.ir_version = onnx.load(str(job.source)).ir_version
+    onnx.save(model, str(job.out))

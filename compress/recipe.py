@@ -1,0 +1,132 @@
+"""A recipe: a TOML file that says which data, and which steps with which settings, in order.
+
+name = "easy_vqa"
+seed = 0
+[data]
+name = "easy_vqa"
+[teach]            # one table per step, in the order in which they run; fields are those of steps/teach.py
+epochs = 8
+"""
+
+import tomllib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+from compress.data import open_dataset
+from compress.draft import DatasetSpec, Draft
+from compress.named import did_you_mean, fill, find_class
+from runtimes import RecipeError
+
+RECIPES = Path(__file__).parent / "recipes"
+TOP = {"name": str, "description": str, "seed": int, "disk_mb": int}
+
+
+class Step(Protocol):
+    """A frozen dataclass in steps/<name>.py: its fields are its configuration."""
+
+    def run(self, draft: Draft) -> Draft:
+        """The draft with this step's files, specs and metrics added; files go into `draft.folder`."""
+        ...
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """A checked recipe. `disk_mb`: free space in MB (1e6 bytes) that a run may need."""
+
+    name: str
+    description: str
+    seed: int
+    disk_mb: int
+    dataset: DatasetSpec
+    steps: tuple[Step, ...]
+
+
+def step_name(step: Step) -> str:
+    """The name of a step: that of its file ("teach")."""
+    return type(step).__module__.rpartition(".")[2]
+
+
+def load_recipe(name_or_path: str | Path, overrides: Sequence[str] = ()) -> Recipe:
+    """The recipe of that name (compress/recipes/<name>.toml) or file, with `step.field=value` overrides applied.
+
+    Raises RecipeError for an unknown recipe, step, data set or field, for a value of the wrong type, and for a
+    file that is not TOML. Imports no torch: a typo costs less than a second.
+    """
+    table = _read(_locate(name_or_path))
+    for override in overrides:
+        _override(table, override)
+    top = {key: value for key, value in table.items() if not isinstance(value, Mapping)}
+    for key, value in top.items():
+        if key not in TOP:
+            known = ", ".join(TOP)
+            raise RecipeError(f"a recipe has no setting {key!r}{did_you_mean(key, TOP)}; settings: {known}")
+        if not isinstance(value, TOP[key]) or isinstance(value, bool):
+            raise RecipeError(f"{key} must be {TOP[key].__name__}, got {value!r}")
+    if top.get("seed", 0) < 0:
+        raise RecipeError(f"seed must be 0 or more, got {top['seed']}")
+    steps = [(key, value) for key, value in table.items() if isinstance(value, Mapping) and key != "data"]
+    return Recipe(
+        name=top.get("name", Path(name_or_path).stem),
+        description=top.get("description", ""),
+        seed=top.get("seed", 0),
+        disk_mb=top.get("disk_mb", 1000),
+        dataset=_dataset(table),
+        steps=tuple(fill(find_class("compress.steps", key, "step"), value, key) for key, value in steps),
+    )
+
+
+def _locate(name_or_path: str | Path) -> Path:
+    path = Path(name_or_path)
+    if path.suffix == ".toml":
+        if path.is_file():
+            return path
+        raise RecipeError(f"there is no recipe file {path}; give its path, or a name without .toml")
+    known = sorted(found.stem for found in RECIPES.glob("*.toml"))
+    if str(name_or_path) not in known:
+        hint = did_you_mean(str(name_or_path), known)
+        raise RecipeError(
+            f"there is no recipe {str(name_or_path)!r}{hint}; recipes: {', '.join(known)}, or a .toml file"
+        )
+    return RECIPES / f"{name_or_path}.toml"
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise RecipeError(f"{path} is not valid TOML: {error}") from error
+
+
+def _override(table: dict[str, Any], text: str) -> None:
+    """Apply one `step.field=value` (or `seed=3`) to the table, in place."""
+    dotted, equals, raw = text.partition("=")
+    keys = dotted.strip().split(".")
+    if not equals or not all(keys):
+        raise RecipeError(f"--set wants step.field=value (or seed=3), got {text!r}")
+    try:
+        value = tomllib.loads(f"value = {raw.strip()}")["value"]
+    except (tomllib.TOMLDecodeError, KeyError):
+        value = raw.strip()  # a bare word is a string: --set teach.image=timm_image
+    groups = [key for key, found in table.items() if isinstance(found, Mapping)]
+    if len(keys) > 1 and keys[0] not in groups:
+        hint = did_you_mean(keys[0], groups)
+        raise RecipeError(f"--set {text}: this recipe has no step {keys[0]!r}{hint}; it has: {', '.join(groups)}")
+    if len(keys) == 1 and keys[0] in groups:
+        raise RecipeError(f"--set {text}: {keys[0]!r} is a step; set one of its fields, {keys[0]}.field=value")
+    inner = table
+    for key in keys[:-1]:
+        inner = inner.setdefault(key, {})
+        if not isinstance(inner, dict):
+            raise RecipeError(f"--set {text}: {key!r} holds a value, not a table of settings")
+    inner[keys[-1]] = value
+
+
+def _dataset(table: Mapping[str, Any]) -> DatasetSpec:
+    data = table.get("data")
+    if not isinstance(data, Mapping) or not isinstance(data.get("name"), str):
+        raise RecipeError('a recipe needs a [data] table with a name, such as name = "easy_vqa"')
+    fields = {key: value for key, value in data.items() if key != "name"}
+    open_dataset(data["name"], fields)  # refuses unknown names and fields now, before any work
+    return DatasetSpec(data["name"], fields)

@@ -1,0 +1,119 @@
+"""embed: run the teacher once over all images and phrases and keep what it said (MobileCLIP's dataset reinforcement,
+Vasu et al. 2023, arXiv 2311.17049).
+
+Besides the captions it embeds a few thousand everyday phrases, so that a student's text tower stays useful for labels
+that nobody thought of when it was trained.
+"""
+
+import dataclasses
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from compress.augment import Augment
+from compress.data import Corpus, open_dataset
+from compress.draft import Draft, ModelFiles
+from runtimes import RecipeError
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from compress.models.dual_encoder import DualEncoder
+
+TEMPLATES = ("{}", "a {}", "a photo of a {}", "the {} is here", "{} {}", "a {} and a {}", "{} of the {}")
+
+
+@dataclass(frozen=True)
+class Embed:
+    """`views`: seeded variants of each train image, the first one plain. `phrases`: how many everyday phrases;
+    `held_out`: how many of them only measure. `words`: they are made of that many most frequent words.
+    """
+
+    views: int = 5
+    phrases: int = 4000
+    held_out: int = 200
+    words: int = 5000
+    batch: int = 256
+    augment: Augment = field(default_factory=Augment)
+
+    def __post_init__(self) -> None:
+        if self.views < 1 or self.batch < 1 or self.words < 2:
+            raise RecipeError("embed: views and batch must be at least 1, words at least 2")
+        if not 0 < self.held_out < self.phrases:
+            raise RecipeError(f"embed.held_out must lie between 1 and phrases - 1 ({self.phrases - 1})")
+
+    def run(self, draft: Draft) -> Draft:
+        """Adds `store` and the metrics embed.vectors (how many) and embed.mbytes (1e6 bytes)."""
+        from tokenizers import Tokenizer
+
+        from compress.encode import encode_frames, encode_texts
+        from compress.models.dual_encoder import load_model
+        from compress.prepared import prepared
+        from compress.store import Header, hash_files, write_store
+
+        teacher: ModelFiles = draft.need("teacher", "embed")
+        corpus = open_dataset(draft.dataset.name, draft.dataset.fields).load()
+        model = load_model(teacher)
+        size, normal = teacher.image.size, (teacher.image.mean, teacher.image.std)
+        texts = self._texts(corpus, teacher.text.name, draft.seed)
+        val = prepared(corpus.val.images, size, draft.out, "embed: read val")
+        arrays = {
+            "train": self._views(model, teacher, corpus, draft),
+            "val": encode_frames(model, val, normal, self.batch).numpy(),
+            "texts": encode_texts(model, Tokenizer.from_file(str(teacher.text.tokenizer)), texts).numpy(),
+        }
+        header = Header(
+            teacher=hash_files(teacher.image.weights, teacher.text.weights),
+            data=corpus.fingerprint,
+            seed=draft.seed,
+            size=size,
+            augment=self.augment,
+            logit_scale=teacher.logit_scale,
+            texts=tuple(texts),
+            held_out=self.held_out,
+        )
+        write_store(draft.folder / "store", header, arrays)
+        draft = dataclasses.replace(draft, store=draft.folder / "store")
+        count = sum(array.size // teacher.dim for array in arrays.values())
+        return draft.with_metrics("embed", vectors=count, mbytes=count * teacher.dim * 4 / 1e6)
+
+    def _views(self, model: "DualEncoder", teacher: ModelFiles, corpus: Corpus, draft: Draft) -> "NDArray[np.float32]":
+        """float32 (views, N, dim): unit vectors of the train images."""
+        import numpy as np
+
+        from compress.augment import augment_batch
+        from compress.encode import encode_frames
+        from compress.prepared import prepared
+        from compress.progress import bar
+
+        frames = prepared(corpus.train.images, teacher.image.size, draft.out, "embed: read train")
+        made = np.empty((self.views, len(frames), teacher.dim), np.float32)
+        starts = range(0, len(frames), self.batch)
+        with bar("embed: teacher", self.views * len(starts)) as tick:
+            for view in range(self.views):
+                for at in starts:
+                    chosen = np.arange(at, min(at + self.batch, len(frames)))
+                    batch = augment_batch(frames, chosen, self.augment, draft.seed, view)
+                    made[view, chosen] = encode_frames(model, batch, (teacher.image.mean, teacher.image.std)).numpy()
+                    tick(f"view {view}")
+        return made
+
+    def _texts(self, corpus: Corpus, tower: str, seed: int) -> list[str]:
+        """Every wording of every caption and label, then `phrases` distinct others."""
+        import numpy as np
+
+        from compress.models import text_tower
+
+        known = [wording for wordings in corpus.captions for wording in wordings]
+        known += [prompt for label in corpus.labels for prompt in (label.name, *label.prompts)]
+        frequent = text_tower(tower).words()[: self.words]
+        rng = np.random.default_rng(seed)
+        unique = dict.fromkeys(known)
+        wanted = len(unique) + self.phrases
+        while len(unique) < wanted:
+            template = TEMPLATES[rng.integers(len(TEMPLATES))]
+            # The data set's own words meet the others, so that "a blue dog" keeps its blue.
+            vocabulary = corpus.words if rng.random() < 0.15 else frequent
+            second = frequent[rng.integers(len(frequent))]
+            unique[template.format(vocabulary[rng.integers(len(vocabulary))], second)] = None
+        return list(unique)

@@ -1,0 +1,112 @@
+"""What a teacher said about a data set, on disk: students train from this and never run the teacher.
+
+header.json         who made it (see Header), and per array its dtype, shape and sha256
+train.npy           float32 (V, N, D): unit vectors of N train images in V seeded views; view 0 is the plain image
+val.npy             float32 (M, D): unit vectors of the validation images, plain
+texts.npy           float32 (T, D): unit vectors of the phrases in `texts`
+"""
+
+import dataclasses
+import hashlib
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from compress.augment import Augment
+from runtimes import RecipeError
+
+ARRAYS = ("train", "val", "texts")
+FORMAT = 1
+
+
+@dataclasses.dataclass(frozen=True)
+class Header:
+    """`teacher`: sha256 over its weights. `data`: the corpus' fingerprint. `texts`: the phrases, in the order of
+    texts.npy; the last `held_out` of them are for validation only. `size`: edge of the frames, in pixels.
+    """
+
+    teacher: str
+    data: str
+    seed: int
+    size: int
+    augment: Augment
+    logit_scale: float
+    texts: tuple[str, ...]
+    held_out: int
+
+
+@dataclasses.dataclass(frozen=True)
+class Store:
+    """An open store; the arrays are memory-mapped and read-only."""
+
+    header: Header
+    train: NDArray[np.float32]
+    val: NDArray[np.float32]
+    texts: NDArray[np.float32]
+
+
+def write_store(folder: Path, header: Header, arrays: Mapping[str, NDArray[np.float32]]) -> None:
+    """Write the three arrays and the header into `folder`."""
+    folder.mkdir(parents=True)
+    described = {}
+    for name in ARRAYS:
+        np.save(folder / f"{name}.npy", arrays[name].astype(np.float32, copy=False))
+        described[name] = _describe(folder / f"{name}.npy")
+    table = {"format": FORMAT, **dataclasses.asdict(header), "arrays": described}
+    (folder / "header.json").write_text(json.dumps(table, indent=1), encoding="utf-8")
+
+
+def open_store(folder: Path, teacher: str, data: str) -> Store:
+    """The store in `folder`, checked against the teacher's and the data's hashes and byte for byte.
+
+    Raises RecipeError for a store that is damaged, of another teacher, or of other data.
+    """
+    table = _header(folder)
+    for name, wanted in (("teacher", teacher), ("data", data)):
+        if table[name] != wanted:
+            raise RecipeError(
+                f"the store {folder} was made from another {name} ({table[name][:12]}, not {wanted[:12]});"
+                " run without --resume, or remove the folder"
+            )
+    for name in ARRAYS:
+        if _describe(folder / f"{name}.npy") != table["arrays"][name]:
+            raise _damaged(folder, f"{name}.npy is not what the header says")
+    fields = {field.name: table[field.name] for field in dataclasses.fields(Header)}
+    fields |= {"augment": Augment(**table["augment"]), "texts": tuple(table["texts"])}
+    return Store(Header(**fields), **{name: np.load(folder / f"{name}.npy", mmap_mode="r") for name in ARRAYS})
+
+
+def hash_files(*files: Path) -> str:
+    """sha256 (hex) over the contents of files, in order."""
+    digest = hashlib.sha256()
+    for file in files:
+        digest.update(file.read_bytes())
+    return digest.hexdigest()
+
+
+def _header(folder: Path) -> dict[str, Any]:
+    try:
+        table: dict[str, Any] = json.loads((folder / "header.json").read_text(encoding="utf-8"))
+        wanted = {"format", "arrays", *(field.name for field in dataclasses.fields(Header))}
+        missing = wanted - set(table)
+    except (OSError, ValueError, TypeError) as error:
+        raise _damaged(folder, f"header.json cannot be read: {error}") from error
+    if missing or table["format"] != FORMAT:
+        raise _damaged(folder, f"header.json is not a store header of format {FORMAT}")
+    return table
+
+
+def _describe(file: Path) -> dict[str, Any]:
+    try:
+        array = np.load(file, mmap_mode="r")
+    except (OSError, ValueError) as error:
+        raise _damaged(file.parent, f"{file.name} cannot be read: {error}") from error
+    return {"dtype": str(array.dtype), "shape": list(array.shape), "sha256": hash_files(file)}
+
+
+def _damaged(folder: Path, why: str) -> RecipeError:
+    return RecipeError(f"the store {folder} is damaged: {why}; remove the folder and run again")

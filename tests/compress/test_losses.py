@@ -1,0 +1,60 @@
+"""Losses against numbers worked out by hand."""
+
+import math
+
+import pytest
+import torch
+
+from compress.losses import affinity_loss, cosines, feature_loss, multi_positive_info_nce
+
+
+def test_info_nce_of_one_positive_per_row() -> None:
+    logits = torch.tensor([[2.0, 0.0], [0.0, 2.0]])
+    wanted = -math.log(math.exp(2) / (math.exp(2) + 1))
+    assert multi_positive_info_nce(logits, torch.eye(2)).item() == pytest.approx(wanted, abs=1e-6)
+
+
+def test_info_nce_shares_a_row_between_its_positives() -> None:
+    logits = torch.tensor([[1.0, 1.0, 0.0]])
+    matches = torch.tensor([[1, 1, 0]])
+    share = -math.log(math.e / (2 * math.e + 1))
+    # Text to image: one image only, so the two positive columns cost nothing and the third has no positive.
+    assert multi_positive_info_nce(logits, matches).item() == pytest.approx(share / 2, abs=1e-6)
+
+
+def test_an_unknown_pair_takes_no_part() -> None:
+    matches = torch.tensor([[1, 0, -1]])
+    some, other = torch.tensor([[1.0, 0.0, 5.0]]), torch.tensor([[1.0, 0.0, -5.0]])
+    wanted = -math.log(math.e / (math.e + 1)) / 2
+    assert multi_positive_info_nce(some, matches).item() == pytest.approx(wanted, abs=1e-6)
+    assert multi_positive_info_nce(other, matches).item() == pytest.approx(wanted, abs=1e-6)
+
+
+def test_nothing_known_is_no_loss_and_no_nan() -> None:
+    logits = torch.randn(3, 4, requires_grad=True)
+    loss = multi_positive_info_nce(logits, torch.full((3, 4), -1))
+    loss.backward()
+    assert loss.item() == 0
+    assert logits.grad is not None
+    assert torch.equal(logits.grad, torch.zeros(3, 4))
+
+
+def test_feature_loss_does_not_care_for_length() -> None:
+    student, teacher = torch.tensor([[3.0, 0.0], [0.0, 2.0]]), torch.tensor([[1.0, 0.0], [5.0, 0.0]])
+    assert feature_loss(student, teacher).item() == pytest.approx((0 + 2) / 2)
+    assert feature_loss(-teacher, teacher).item() == pytest.approx(4)
+
+
+def test_affinity_loss_is_a_divergence() -> None:
+    teacher = torch.tensor([[1.0, 0.0]])
+    student = torch.tensor([[0.0, 0.0]])
+    p = math.e / (math.e + 1)
+    wanted = p * math.log(p / 0.5) + (1 - p) * math.log((1 - p) / 0.5)
+    # Text to image has one image: both distributions are the same.
+    assert affinity_loss(student, teacher).item() == pytest.approx(wanted / 2, abs=1e-6)
+    assert affinity_loss(teacher, teacher).item() == pytest.approx(0, abs=1e-7)
+
+
+def test_cosines() -> None:
+    wanted = torch.tensor([[1.0, math.sqrt(0.5)]])
+    assert torch.allclose(cosines(torch.tensor([[2.0, 0.0]]), torch.tensor([[7.0, 0.0], [1.0, 1.0]])), wanted)

@@ -1,0 +1,108 @@
+"""Recipes: what is accepted, and the text of every refusal."""
+
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from compress.recipe import load_recipe, step_name
+from compress.steps.teach import Teach
+from runtimes import RecipeError
+
+GOOD = """
+name = "small"
+seed = 3
+[data]
+name = "easy_vqa"
+[teach]
+epochs = 2
+[embed]
+[distill]
+"""
+
+
+@pytest.fixture
+def recipe(tmp_path: Path) -> Path:
+    path = tmp_path / "small.toml"
+    path.write_text(GOOD)
+    return path
+
+
+def test_steps_come_in_the_order_of_the_file(recipe: Path) -> None:
+    loaded = load_recipe(recipe)
+    assert [step_name(step) for step in loaded.steps] == ["teach", "embed", "distill"]
+    assert isinstance(loaded.steps[0], Teach)
+    assert (loaded.name, loaded.seed, loaded.steps[0].epochs) == ("small", 3, 2)
+
+
+def test_overrides_are_typed_as_toml_is(recipe: Path) -> None:
+    asked = ["seed=7", "teach.lr=1", "teach.image=timm_image", "teach.image_options.model=lcnet_050"]
+    asked += ["teach.augment.shift=0.1", "data.val_images=100", "teach.text_options={layers = 2}"]
+    loaded = load_recipe(recipe, asked)
+    teach = loaded.steps[0]
+    assert isinstance(teach, Teach)
+    assert (loaded.seed, teach.lr, teach.image, teach.image_options) == (7, 1.0, "timm_image", {"model": "lcnet_050"})
+    assert (teach.augment.shift, teach.augment.scale, teach.text_options) == (0.1, 0.12, {"layers": 2})
+    assert loaded.dataset.fields == {"val_images": 100}
+
+
+@pytest.mark.parametrize(
+    ("override", "says"),
+    [
+        ("teach.epoch=3", r"\[teach\] has no field 'epoch' \(did you mean 'epochs'\?\); fields: .*image_options"),
+        ("teech.epochs=3", r"no step 'teech' \(did you mean 'teach'\?\); it has: data, teach, embed, distill"),
+        ("teach.epochs=many", r"teach.epochs must be int, got 'many' \(str\)"),
+        ("teach.epochs=true", r"teach.epochs must be int, got True"),
+        ("teach.epochs=2.5", r"teach.epochs must be int, got 2.5"),
+        ("teach.epochs=0", "epochs, dim, lr and projection_lr must be above 0"),
+        ("teach.size=50", "multiple of 32 pixels, got 50"),
+        ("teach.augment.brightness=2", "brightness must lie in 0..1"),
+        ("teach.augment.hue=0.1", r"\[teach.augment\] has no field 'hue'"),
+        ("teach.image=efficientnet", r"no image tower named 'efficientnet' \(did you mean 'efficientnet_lite0'"),
+        ("distill.text=clip", r"no text tower named 'clip'; text towers: minilm"),
+        ("teach=3", "'teach' is a step; set one of its fields"),
+        ("teach.epochs", r"--set wants step.field=value \(or seed=3\), got 'teach.epochs'"),
+        ("teach.epochs.x=1", "'epochs' holds a value"),
+        ("sead=1", r"a recipe has no setting 'sead' \(did you mean 'seed'\?\)"),
+        ("seed=one", "seed must be int, got 'one'"),
+        ("seed=-1", "seed must be 0 or more, got -1"),
+        ("data.name=easy_vqq", r"no data set named 'easy_vqq' \(did you mean 'easy_vqa'\?\)"),
+        ("data.val=3", r"\[data\] has no field 'val'"),
+    ],
+)
+def test_a_bad_override_is_refused(recipe: Path, override: str, says: str) -> None:
+    with pytest.raises(RecipeError, match=says):
+        load_recipe(recipe, [override])
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("[data]\nname = 'easy_vqa'\n[tech]\n", r"no step named 'tech' \(did you mean 'teach'\?\); steps: "),
+        ("[teach]\n", r"needs a \[data\] table"),
+        ("name = ", "is not valid TOML"),
+    ],
+)
+def test_a_bad_file_is_refused(tmp_path: Path, text: str, says: str) -> None:
+    (tmp_path / "bad.toml").write_text(text)
+    with pytest.raises(RecipeError, match=says):
+        load_recipe(tmp_path / "bad.toml")
+
+
+def test_an_unknown_recipe_names_those_that_exist() -> None:
+    with pytest.raises(RecipeError, match=r"no recipe 'easy_vqq' \(did you mean 'easy_vqa'\?\); recipes: easy_vqa"):
+        load_recipe("easy_vqq")
+    with pytest.raises(RecipeError, match=r"no recipe file nowhere.toml"):
+        load_recipe("nowhere.toml")
+
+
+def test_a_typo_costs_no_torch(recipe: Path) -> None:
+    code = (
+        "import sys\nfrom compress.recipe import load_recipe\n"
+        f"load_recipe({str(recipe)!r})\nprint(sorted({{'torch', 'timm', 'transformers', 'nncf'}} & set(sys.modules)))"
+    )
+    started = time.perf_counter()
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]", f"after {time.perf_counter() - started:.1f} s"

@@ -1,0 +1,211 @@
+"""`python -m sdk`: what it prints, and one line with exit code 2 for whatever cannot be done."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+import runtimes
+from sdk import open_bundle
+from sdk.__main__ import main
+from tests.bundles import BANK, colour_frame, damage, golden_with
+
+ROOT = Path(__file__).parents[2]
+HERE = [str(target) for target in runtimes.targets()]
+
+
+@pytest.fixture(scope="module")
+def blue(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("images") / "blue.png"
+    assert cv2.imwrite(str(path), cv2.cvtColor(colour_frame("blue", size=48), cv2.COLOR_RGB2BGR))
+    return path
+
+
+def run(*arguments: object, **environment: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "sdk", *map(str, arguments)],
+        cwd=ROOT,
+        env={**os.environ, **environment},
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+
+
+def said(capsys: pytest.CaptureFixture[str], *arguments: object) -> tuple[int, list[str], list[str]]:
+    """Run in this process: exit code, lines on stdout, lines on stderr."""
+    code = main([str(argument) for argument in arguments])
+    captured = capsys.readouterr()
+    return code, captured.out.splitlines(), captured.err.splitlines()
+
+
+def test_classifies_from_the_command_line(colours: Path, blue: Path) -> None:
+    done = run(colours, blue)
+    assert (done.returncode, done.stderr) == (0, "")
+    lines = done.stdout.splitlines()
+    assert len(lines) == 4
+    assert re.fullmatch(r" ?\d+\.\d%  blue", lines[0])
+    assert re.fullmatch(
+        r" +image: \w+:\S+, (fp32|int8), computed in \S+ \(first that opened; golden error .*\)", lines[3]
+    )
+
+
+def test_own_labels_k_target_and_precision(colours: Path, blue: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for on in HERE:
+        code, out, err = said(
+            capsys, colours, blue, "--labels", "a red wall, a blue thing", "--k", 1, "--on", on, "--precision", "fp32"
+        )
+        assert (code, err) == (0, [])
+        assert re.fullmatch(r" ?\d+\.\d%  a blue thing   \(1 unknown tokens\)", out[0])
+        assert [line.split(":")[0].strip() for line in out[1:]] == ["image", "text"]
+        assert all(f" {on}, fp32, computed in f32 (asked for; " in line for line in out[1:])
+
+
+def test_inspects(colours: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    code, out, err = said(capsys, "inspect", colours)
+    assert (code, err) == (0, [])
+    text = "\n".join(out)
+    assert out[0].startswith("colours   format 1   0.0 MB   " + open_bundle(colours).hash[:16])
+    for part in (
+        "tasks     classify, embed_images, embed_texts",
+        "licence   Apache-2.0; made from: ",
+        "frames    16 x 16, area, crop none",
+        "texts     6 tokens",
+        f"labels    4: {', '.join(BANK)}",
+        "quality   zero_shot.top1 student: 1 [0.9, 1] n=8",
+        "made      made_by tests",
+    ):
+        assert part in text
+    assert len([line for line in out if line.startswith("graph  ") and line.endswith("for ov, ort")]) == 4
+
+
+def test_verifies(colours: Path) -> None:
+    done = run("verify", colours)
+    assert (done.returncode, done.stderr) == (0, "")
+    lines = done.stdout.splitlines()[1:]
+    assert len(lines) == 2 + 4 * len(HERE)
+    assert all(line.startswith("PASS  ") for line in lines)
+    for target in HERE:
+        assert len([line for line in lines if f" {target} " in line]) == 4
+
+
+def test_verify_fails_when_an_answer_left_its_golden_output(
+    colours: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    wrong = -np.asarray(open_bundle(colours).golden["out/text/fp32"])
+    path = damage(colours, tmp_path / "b", {"golden.npz": golden_with(colours, out__text__fp32=wrong)})
+    code, out, err = said(capsys, "verify", path)
+    assert (code, err) == (1, [])
+    assert {line.split()[1] + " " + line.split()[2] for line in out if line.startswith("FAIL")} == {"text fp32"}
+    assert len([line for line in out if line.startswith("FAIL")]) == len(HERE)
+
+
+def test_verify_without_an_engine_is_no_pass(
+    colours: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(runtimes, "targets", lambda: ())
+    code, out, err = said(capsys, "verify", colours)
+    assert code == 1
+    assert [line.split()[1] for line in out[1:]] == ["frames", "tokens"]
+    assert err == ["no engine on this machine opens this bundle; run: python -m runtimes"]
+
+
+def test_slims(colours: Path, blue: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    out = tmp_path / "slim"
+    code, lines, err = said(capsys, "slim", colours, "--for", HERE[0], "--no-text", "--precision", "int8", "--out", out)
+    assert (code, err) == (0, [])
+    size = sum(path.stat().st_size for path in out.iterdir() if path.name != "bundle.json")
+    assert lines == [f"{out}: {size / 1e6:.2f} MB, {open_bundle(out).hash[:16]}"]
+    assert said(capsys, "verify", out)[0] == 0
+    code, lines, err = said(capsys, out, blue, "--k", 1)
+    assert (code, err) == (0, [])
+    assert lines[0].endswith("%  blue")
+    code, lines, err = said(capsys, out, blue, "--labels", "purple,blue")
+    assert (code, lines, len(err)) == (2, [], 1)
+    assert err[0].endswith("has no text tower: it was slimmed with --no-text; use the maker's bundle")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ([], "the following arguments are required: bundle, image; run: python -m sdk --help"),
+        (["{bundle}"], "the following arguments are required: image; run: python -m sdk --help"),
+        (["{bundle}", "{blue}", "--kk", "1"], "unrecognized arguments: --kk 1; run: python -m sdk --help"),
+        (["{bundle}", "{blue}", "--k", "many"], "argument --k: invalid int value: 'many'; run: python -m sdk --help"),
+        (["{bundle}", "{blue}", "--k", "0"], "k must be a whole number from 1, but is 0"),
+        (["{bundle}", "{blue}", "--precision", "int3"], "argument --precision: invalid choice: 'int3' (choose from"),
+        (["{bundle}", "{blue}", "--labels", ""], "a label must be a text that is not empty, but '' came"),
+        (["{bundle}", "{blue}", "--labels", "a,b,a"], "the label 'a' was given twice; give each label once"),
+        (["{bundle}", "{blue}", "--on", "cpu"], "'cpu' is not a target; write runtime:device[.index], such as ov:cpu"),
+        (["{bundle}", "{blue}", "--on", "ort:tpu"], "no target can run the image tower of"),
+        (["{bundle}", "{tmp}/none.png"], "wanted an image file, got a path that does not exist; check it"),
+        (["{bundle}", "{bundle}"], "wanted an image file, got a folder"),
+        (["{bundle}", "{bundle}/labels.npy"], "wanted a JPEG, PNG, WebP or BMP image"),
+        (["{tmp}", "{blue}"], "is not a bundle: a bundle is a folder that holds bundle.json"),
+        (["{tmp}/" + "x" * 300, "{blue}"], "cannot be read: "),
+        (["inspect"], "the following arguments are required: bundle; run: python -m sdk --help"),
+        (["inspect", "{tmp}"], "is not a bundle"),
+        (["verify", "{tmp}/none"], "is not a bundle"),
+        (["slim", "{bundle}", "--out", "{tmp}/o"], "the following arguments are required: --for"),
+        (["slim", "{bundle}", "--for", "ov:cpu", "--out", "{tmp}"], "exists; remove it or choose another folder"),
+        (["slim", "{bundle}", "--for", "ov:cpu", "--out", "{blue}"], "exists; remove it or choose another folder"),
+        (["slim", "{bundle}", "--for", "ov:cpu", "--out", "{blue}/o"], "blue.png/o could not be written: "),
+        (
+            ["slim", "{bundle}", "--for", "trt:cuda.0", "--out", "{tmp}/o"],
+            "holds no image graph for 'trt'; it holds: ort, ov",
+        ),
+        (
+            ["slim", "{bundle}", "--for", "openvino", "--out", "{tmp}/o"],
+            "'openvino' is not a target; write runtime:dev",
+        ),
+    ],
+)
+def test_bad_input_is_one_line_and_exit_code_two(
+    colours: Path,
+    blue: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    arguments: list[str],
+    message: str,
+) -> None:
+    code, out, err = said(capsys, *(each.format(bundle=colours, blue=blue, tmp=tmp_path) for each in arguments))
+    assert code == 2
+    assert out == []
+    assert len(err) == 1
+    assert err[0].startswith("error: ")
+    assert message in err[0]
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_damaged_bundle_is_one_line_of_a_real_process(colours: Path, blue: Path, tmp_path: Path) -> None:
+    path = damage(colours, tmp_path / "b", {"image.fp32.onnx": b"garbage"})
+    for arguments in ((path, blue), ("inspect", path), ("verify", path)):
+        done = run(*arguments)
+        assert (done.returncode, done.stdout) == (2, "")
+        assert re.fullmatch(r"error: 'image\.fp32\.onnx' is not a readable ONNX file: [^\n]*\n", done.stderr)
+
+
+def test_help_shows_every_command(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as caught:
+        main(["--help"])
+    assert caught.value.code == 0
+    text = capsys.readouterr().out
+    for command in ("inspect", "verify", "slim", "--labels", "--for", "--no-text"):
+        assert command in text
+
+
+def test_labels_that_the_console_cannot_write(colours: Path, blue: Path, tmp_path: Path) -> None:
+    """A Windows console, or a pipe, may know few letters."""
+    path = damage(colours, tmp_path / "b", change=lambda t: t["labels"]["items"][2].update(label="blåhætte \ud83d"))
+    for arguments in ((path, blue), ("inspect", path)):
+        done = run(*arguments, PYTHONIOENCODING="ascii", PYTHONUTF8="0")
+        assert (done.returncode, done.stderr) == (0, "")
+        assert r"bl\xe5h\xe6tte \ud83d" in done.stdout

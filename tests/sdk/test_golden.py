@@ -1,0 +1,129 @@
+from __future__ import annotations
+
+import math
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import runtimes
+from runtimes import BundleError, Unavailable
+from sdk import open_bundle
+from sdk.golden import cosine_distance, tolerance_of, unit_rows, verify
+from tests.bundles import damage, golden_with
+
+HERE = [str(target) for target in runtimes.targets()]
+
+
+def test_rows_become_units() -> None:
+    rows = np.array([[3, 4], [-1e30, 1e30], [1e-30, 0], [0, 0]], np.float32)
+    units = unit_rows(rows)
+    assert units.dtype == np.float32
+    np.testing.assert_allclose(units, [[0.6, 0.8], [-(0.5**0.5), 0.5**0.5], [1, 0], [0, 0]], rtol=1e-6)
+    np.testing.assert_array_equal(rows[0], [3, 4])
+    assert unit_rows(np.float16([[3, 4]])).dtype == np.float32
+
+
+def test_cosine_distance_by_hand() -> None:
+    one = np.array([[1, 0], [1, 0]], np.float32)
+    assert cosine_distance(one, 5 * one) == pytest.approx(0, abs=1e-7)
+    assert cosine_distance(one, np.array([[1, 0], [1, 1]], np.float32)) == pytest.approx(1 - 0.5**0.5, abs=1e-7)
+    assert cosine_distance(one, np.array([[1, 0], [-1, 0]], np.float32)) == pytest.approx(2, abs=1e-7)
+    assert cosine_distance(one, np.array([[0, 0], [1, 0]], np.float32)) == math.inf
+    assert cosine_distance(one, np.array([[math.nan, 0], [1, 0]], np.float32)) == math.inf
+    assert cosine_distance(one, one[:1]) == math.inf
+
+
+def test_every_variant_passes_on_every_target(colours: Path) -> None:
+    verdicts = verify(open_bundle(colours))
+    assert [(v.subject, v.target) for v in verdicts[:2]] == [("frames", "sdk"), ("tokens", "sdk")]
+    assert {(v.subject, v.target) for v in verdicts[2:]} == {
+        (f"{tower} {variant}", target) for tower in ("image", "text") for variant in ("fp32", "int8") for target in HERE
+    }
+    assert all(verdict.passed and verdict.error <= verdict.tolerance for verdict in verdicts)
+    assert all(verdict.compute != "-" for verdict in verdicts)
+
+
+@pytest.mark.parametrize("row", [0, 4, 8])
+def test_one_wrong_row_fails_its_variant_only(colours: Path, tmp_path: Path, row: int) -> None:
+    golden = dict(open_bundle(colours).golden)
+    altered = golden["out/image/int8"].copy()
+    altered[row] = -altered[row]
+    path = damage(colours, tmp_path / "b", {"golden.npz": golden_with(colours, out__image__int8=altered)})
+    for verdict in verify(open_bundle(path)):
+        assert verdict.passed == (verdict.subject != "image int8")
+        assert verdict.passed or verdict.error == pytest.approx(2, abs=0.05)
+
+
+def test_frames_and_tokens_that_this_sdk_makes_otherwise_fail(colours: Path, tmp_path: Path) -> None:
+    golden = open_bundle(colours).golden
+    near, far = golden["feed/image/image"].copy(), golden["feed/image/image"].copy()
+    near[0, 0, 0, 0] ^= 1
+    far[7, 3, 3, 1] += 2
+    ids = golden["feed/text/ids"].copy()
+    ids[1, 0] += 1
+    for name, feed, error, passed in (("near", near, 1, True), ("far", far, 2, False)):
+        path = damage(colours, tmp_path / name, {"golden.npz": golden_with(colours, feed__image__image=feed)})
+        frames = verify(open_bundle(path))[0]
+        assert (frames.subject, frames.error, frames.passed) == ("frames", error, passed)
+    path = damage(colours, tmp_path / "ids", {"golden.npz": golden_with(colours, feed__text__ids=ids)})
+    tokens = verify(open_bundle(path))[1]
+    assert (tokens.subject, tokens.error, tokens.passed) == ("tokens", 1, False)
+
+
+@pytest.mark.parametrize(
+    "arrays",
+    [
+        {"raw__3": None},
+        {"texts": None},
+        {"feed__image__image": None},
+        {"feed__text__mask": None},
+        {"raw__0": np.zeros((16, 16), np.uint8)},
+        {"raw__0": np.zeros((16, 16, 3), np.float32)},
+        {"feed__image__image": np.zeros((9, 8, 8, 3), np.uint8)},
+        {"feed__image__image": np.zeros((1, 16, 16, 3), np.uint8)},
+        {"feed__text__ids": np.zeros((3, 6), np.int64)},
+        {"feed__image__image": np.array(1)},
+    ],
+)
+def test_feeds_without_their_origin(colours: Path, tmp_path: Path, arrays: dict[str, np.ndarray | None]) -> None:
+    path = damage(colours, tmp_path / "b", {"golden.npz": golden_with(colours, **arrays)})
+    with pytest.raises(BundleError, match=re.escape("golden.npz lacks the raw frames and texts of its feeds: ")):
+        verify(open_bundle(path))
+
+
+def test_missing_outputs_are_an_error_not_a_pass(colours: Path, tmp_path: Path) -> None:
+    path = damage(colours, tmp_path / "b", {"golden.npz": golden_with(colours, out__text__int8=None)})
+    with pytest.raises(BundleError, match=r"golden\.npz lacks 'out/text/int8', so text int8 cannot prove itself"):
+        verify(open_bundle(path))
+
+
+def test_a_target_that_does_not_open_is_a_failure_with_its_reason(
+    colours: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(runtimes, "targets", lambda: (runtimes.parse_target("ov:tpu"),))
+    verdicts = verify(open_bundle(colours))[2:]
+    assert len(verdicts) == 4
+    for verdict in verdicts:
+        assert (verdict.passed, verdict.compute, verdict.error) == (False, "-", math.inf)
+        assert verdict.note
+
+
+def test_tolerance_is_looked_up_by_compute_then_by_star(colours: Path, tmp_path: Path) -> None:
+    bundle = open_bundle(colours)
+    assert tolerance_of(bundle, "image", "fp32", "f32") == 1e-5
+    assert tolerance_of(bundle, "image", "fp32", "bf16") == 2e-2
+    assert tolerance_of(bundle, "image", "int8", "int8+bf16") == 2e-2
+    bare = open_bundle(
+        damage(colours, tmp_path / "b", change=lambda t: t["tolerance"].update(image={"fp32": {"f32": 1}}))
+    )
+    assert tolerance_of(bare, "image", "fp32", "f32") == 1
+    for variant, compute in (("fp32", "bf16"), ("int8", "f32")):
+        with pytest.raises(BundleError, match=f"states no tolerance for image {variant} in {compute}"):
+            tolerance_of(bare, "image", variant, compute)
+
+
+def test_a_variant_nobody_has(colours: Path) -> None:
+    with pytest.raises(Unavailable, match="has no 'fp8' image graph"):
+        open_bundle(colours).graph("image", "fp8")

@@ -1,0 +1,127 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import runtimes
+import sdk
+from runtimes import BundleError, Unavailable
+from sdk import open_bundle
+from sdk.golden import verify
+from sdk.slim import slim
+from tests.bundles import BANK, colour_frame, damage
+
+HERE = [str(target) for target in runtimes.targets()]
+
+
+@pytest.mark.parametrize("target", ["ov:cpu", "ort:cpu", "ov:gpu.1"])
+def test_keeps_the_smallest_variant_of_each_tower(colours: Path, tmp_path: Path, target: str) -> None:
+    """A bundle is slimmed on any machine for any other: the target need not be here."""
+    made = slim(open_bundle(colours), target, tmp_path / "slim")
+    size = {v: (colours / f"image.{v}.onnx").stat().st_size for v in ("fp32", "int8")}
+    smallest = min(size, key=size.__getitem__)
+    assert list(made.manifest.graphs["image"]) == [smallest]
+    assert list(made.manifest.graphs["text"]) == ["int8"]
+    assert sorted(path.name for path in made.path.iterdir()) == [
+        "bundle.json",
+        "golden.npz",
+        f"image.{smallest}.onnx",
+        "labels.npy",
+        "text.int8.onnx",
+        "tokenizer.json",
+    ]
+    provenance = made.manifest.provenance
+    assert (provenance["slimmed_for"], provenance["slimmed_from"]) == (target, open_bundle(colours).hash)
+    assert provenance["made_by"] == "tests"
+    assert made.manifest.space == "colours-1"
+
+
+@pytest.mark.parametrize(("precision", "variant"), [("fp32", "fp32"), ("bf16", "fp32"), ("int8", "int8")])
+def test_keeps_the_variant_of_a_precision(colours: Path, tmp_path: Path, precision: str, variant: str) -> None:
+    made = slim(open_bundle(colours), "ov:cpu", tmp_path / "slim", precision=precision)
+    assert [list(made.manifest.graphs[tower]) for tower in ("image", "text")] == [[variant], [variant]]
+    assert {name for name in made.golden if name.startswith("out/")} == {f"out/image/{variant}", f"out/text/{variant}"}
+    assert list(made.manifest.tolerance["image"]) == [variant]
+
+
+@pytest.mark.parametrize("text", [True, False])
+def test_a_slim_bundle_verifies_and_answers_as_the_whole(colours: Path, tmp_path: Path, text: bool) -> None:
+    made = slim(open_bundle(colours), HERE[0], tmp_path / "slim", text=text, precision="int8")
+    assert made.manifest.files.keys() < open_bundle(colours).manifest.files.keys()
+    verdicts = verify(made)
+    assert all(verdict.passed for verdict in verdicts)
+    assert {verdict.subject for verdict in verdicts} == {"frames", "image int8"} | (
+        {"tokens", "text int8"} if text else set()
+    )
+    with sdk.load(colours, on=HERE[0], precision="int8") as whole, sdk.load(made.path, on=HERE[0]) as slimmed:
+        for label in BANK:
+            frame = colour_frame(label, size=30)
+            assert slimmed.classify(frame, k=4) == whole.classify(frame, k=4)
+
+
+def test_without_text_the_bank_works_and_a_new_phrase_says_why_not(colours: Path, tmp_path: Path) -> None:
+    made = slim(open_bundle(colours), HERE[0], tmp_path / "slim", text=False)
+    assert made.manifest.text is None
+    assert made.manifest.tasks == ("classify", "embed_images")
+    assert not [name for name in made.golden if "text" in name]
+    assert not [name for name in made.manifest.files if name.startswith(("text", "tokenizer"))]
+    reason = "has no text tower: it was slimmed with --no-text; use the maker's bundle"
+    with sdk.load(made.path) as student:
+        assert student.labels.list() == list(BANK)
+        answers = student.classify(colour_frame("green"), labels=["red", "green"])
+        assert answers[0].label == "green"
+        student.labels.remove("green")
+        student.labels.add("green")
+        for use in (
+            lambda: student.labels.add("purple"),
+            lambda: student.labels.add("purple", ["a purple wall"]),
+            lambda: student.labels.replace(["purple"]),
+            lambda: student.classify(colour_frame("red"), labels=["red", "purple"]),
+        ):
+            with pytest.raises(Unavailable, match=reason):
+                use()
+        with pytest.raises(
+            Unavailable, match="was not made for the task 'embed_texts'; it does: classify, embed_images"
+        ):
+            student.embed_texts(["red"])
+        assert sorted(student.labels.list()) == sorted(BANK)
+
+
+def test_side_files_come_along_and_count(colours: Path, tmp_path: Path) -> None:
+    heavy = damage(
+        colours,
+        tmp_path / "heavy",
+        {"weights.bin": bytes(10_000)},
+        lambda table: table["graphs"]["image"]["fp32"].update(external=["weights.bin"]),
+    )
+    assert list(slim(open_bundle(heavy), "ov:cpu", tmp_path / "a").manifest.graphs["image"]) == ["int8"]
+    kept = slim(open_bundle(heavy), "ov:cpu", tmp_path / "b", precision="fp32")
+    assert (kept.path / "weights.bin").read_bytes() == bytes(10_000)
+
+
+def test_what_cannot_be_slimmed(colours: Path, tmp_path: Path) -> None:
+    bundle, out = open_bundle(colours), tmp_path / "slim"
+    with pytest.raises(Unavailable, match=r"holds no image graph for 'trt'; it holds: ort, ov$"):
+        slim(bundle, "trt:cuda.0", out)
+    with pytest.raises(Unavailable, match="'ov' is not a target"):
+        slim(bundle, "ov", out)
+    with pytest.raises(Unavailable, match="precision='int3' is not known; choose one of: fp32, bf16, fp16, int8"):
+        slim(bundle, "ov:cpu", out, precision="int3")
+    floats = damage(colours, tmp_path / "floats", change=lambda table: table["graphs"]["image"].pop("int8"))
+    with pytest.raises(Unavailable, match="holds no int8 image graph for 'ov'"):
+        slim(open_bundle(floats), "ov:cpu", out, precision="int8")
+    assert not out.exists()
+    out.mkdir()
+    with pytest.raises(BundleError, match="slim exists; remove it or choose another folder"):
+        slim(bundle, "ov:cpu", out)
+    with pytest.raises(BundleError, match="colours exists; remove it or choose another folder"):
+        slim(bundle, "ov:cpu", colours)
+
+
+def test_slimming_again_changes_nothing_but_the_provenance(colours: Path, tmp_path: Path) -> None:
+    once = slim(open_bundle(colours), "ov:cpu", tmp_path / "once")
+    twice = slim(once, "ov:cpu", tmp_path / "twice")
+    assert twice.manifest.files == once.manifest.files
+    np.testing.assert_array_equal(twice.label_vectors, once.label_vectors)
