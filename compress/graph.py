@@ -15,9 +15,13 @@ from onnx.reference import ReferenceEvaluator
 def tidy(model: onnx.ModelProto) -> None:
     """Apply all passes in place."""
     inline_aliases(model)
-    fold_shapes(model)
-    fold_constants(model)
+    nodes = -1
+    while nodes != len(model.graph.node):  # a folded padding lets the next shape be inferred
+        nodes = len(model.graph.node)
+        fold_shapes(model)
+        fold_constants(model)
     fix_reshapes(model)
+    merge_pads(model)
     remove_dead(model)
 
 
@@ -115,6 +119,32 @@ def fix_reshapes(model: onnx.ModelProto) -> None:
         target = np.concatenate([np.array([0]), *rest]).astype(np.int64)
         model.graph.initializer.append(numpy_helper.from_array(target, name))
         node.input[1] = name
+
+
+def merge_pads(model: onnx.ModelProto) -> None:
+    """Zero padding in front of a convolution goes into the convolution, where a quantizer cannot come between them.
+
+    TensorFlow's "same" padding is uneven, so exporters write it as a node of its own.
+    """
+    constants = {tensor.name: numpy_helper.to_array(tensor) for tensor in model.graph.initializer}
+    pads = {node.output[0]: node for node in model.graph.node if node.op_type == "Pad"}
+    for node in model.graph.node:
+        pad = pads.get(node.input[0]) if node.op_type == "Conv" else None
+        if pad is None or pad.input[1] not in constants:
+            continue
+        mode = next((a.s for a in pad.attribute if a.name == "mode"), b"constant")
+        fill = constants.get(pad.input[2], np.zeros(1)) if len(pad.input) > 2 and pad.input[2] else np.zeros(1)
+        added = constants[pad.input[1]].tolist()  # begin of every axis, then end of every axis
+        rank = len(added) // 2
+        if mode != b"constant" or fill.any() or any(added[:2]) or any(added[rank : rank + 2]):
+            continue
+        own = next((a for a in node.attribute if a.name == "pads"), None)
+        spatial = [*added[2:rank], *added[rank + 2 :]]
+        if own is None:
+            node.attribute.append(onnx.helper.make_attribute("pads", spatial))
+        else:
+            own.ints[:] = [one + more for one, more in zip(own.ints, spatial, strict=True)]
+        node.input[0] = pad.input[0]
 
 
 def remove_dead(model: onnx.ModelProto) -> None:

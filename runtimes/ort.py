@@ -74,7 +74,7 @@ def open_session(
     if precision not in {None, "f32"}:
         raise Unavailable(f"ONNX Runtime computes float layers as the graph says (f32), not in {precision!r}")
     options = engine.SessionOptions()
-    options.log_severity_level = 3
+    options.log_severity_level = 4  # errors come as exceptions, and need not be on stderr as well
     options.add_session_config_entry("session.record_ep_graph_assignment_info", "1")
     with tempfile.TemporaryDirectory(prefix="pupil-ort-") as folder:
         optimised = Path(folder) / "optimised.onnx"
@@ -87,7 +87,8 @@ def open_session(
             wish: list[Any] = [
                 (provider, {"device_id": str(target.index or 0)}) if target.device == "cuda" else provider
             ]
-            inner = engine.InferenceSession(str(path), options, providers=wish)
+            # ORT's own fallback would move to the CPU with a word on stdout, here and whenever a later run fails.
+            inner = engine.InferenceSession(str(path), options, providers=wish, enable_fallback=0)
         except Exception as error:  # ORT's exceptions derive from Exception directly, one class per status code
             raise Unavailable(f"ONNX Runtime cannot open {path.name} on {device!r}: {_first_line(error)}") from error
         _refuse_fallback(inner, provider, device)
@@ -135,9 +136,9 @@ class OrtSession:
 def _free_batch_names(engine: Any, path: Path) -> set[str]:
     """Names of the first dimension of every input, where it is free. Optimisation is off: this session never runs."""
     options = engine.SessionOptions()
-    options.log_severity_level = 3
+    options.log_severity_level = 4
     options.graph_optimization_level = engine.GraphOptimizationLevel.ORT_DISABLE_ALL
-    session = engine.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+    session = engine.InferenceSession(str(path), options, providers=["CPUExecutionProvider"], enable_fallback=0)
     return {port.shape[0] for port in session.get_inputs() if port.shape and isinstance(port.shape[0], str)}
 
 

@@ -61,7 +61,7 @@ def open_session(
         if batch is not None:
             model.reshape({port: [batch, *list(port.partial_shape)[1:]] for port in model.inputs})
         compiled = core.compile_model(model, place, config)
-    except RuntimeError as error:
+    except Exception as error:  # RuntimeError mostly; UnicodeDecodeError where its own text quotes a broken file
         raise Unavailable(f"OpenVINO cannot open {path.name} on {device!r}: {_first_line(error)}") from error
     session = OvSession(compiled, parse_target(f"ov:{device}"), inputs, outputs)
     if precision is not None and precision not in session.compute.split("+"):
@@ -98,7 +98,7 @@ class OvSession:
                 share_outputs=False,
             )
             return {name: results[name] for name in self.outputs}
-        except RuntimeError as error:
+        except Exception as error:  # as above
             raise Unavailable(f"OpenVINO failed while running on {self.target}: {_first_line(error)}") from error
         finally:
             idle.put(request)

@@ -79,7 +79,8 @@ class Bundle:
             raise BundleError(
                 f"{bank.vectors} of {self.path} must be float32 {wanted}, is {vectors.dtype} {vectors.shape}"
             )
-        if not (np.abs(np.linalg.norm(vectors, axis=1) - 1) < _NORM_SLACK).all():  # false for NaN, too
+        norms = np.linalg.norm(vectors.astype(np.float64), axis=1)
+        if not (np.abs(norms - 1) < _NORM_SLACK).all():  # a NaN is not below
             raise BundleError(f"{bank.vectors} of {self.path} holds a vector that is not of unit length")
         return vectors
 

@@ -7,6 +7,7 @@ attribute `width`. LICENCE is {upstream name: licence}.
 """
 
 import importlib
+from collections.abc import Mapping
 from typing import Any
 
 from compress.named import check_name
@@ -16,6 +17,12 @@ def check_towers(image: str, text: str) -> None:
     """Raises RecipeError, listing the towers that exist, if there is no file for one of the two."""
     check_name("compress.models.image", image, "image tower")
     check_name("compress.models.text", text, "text tower")
+
+
+def check_options(image: str, image_options: Mapping[str, Any], text: str, text_options: Mapping[str, Any]) -> None:
+    """Raises what building the two towers with these options would raise; takes a second, needs torch."""
+    image_tower(image).build(image_options, pretrained=False)
+    text_tower(text).build(text_options, pretrained=False)
 
 
 def image_tower(name: str) -> Any:

@@ -127,6 +127,19 @@ def load_model(files: ModelFiles) -> DualEncoder:
     return model.eval()
 
 
+def inherit(module: nn.Module, weights: Path, prefix: str = "") -> int:
+    """Copy into `module` every tensor of the file whose name (after `prefix`) and shape are the module's own.
+
+    Returns how many were copied: a student of the same family takes over what it kept of its teacher.
+    """
+    own = module.state_dict()
+    file = load_file(weights)
+    named = {name.removeprefix(prefix): file[name] for name in file if name.startswith(prefix)}
+    fitting = {name: tensor for name, tensor in named.items() if name in own and own[name].shape == tensor.shape}
+    module.load_state_dict(fitting, strict=False)
+    return len(fitting)
+
+
 def to_input(frames: NDArray[np.uint8], mean: tuple[float, ...], std: tuple[float, ...]) -> Tensor:
     """uint8 (N, S, S, 3) RGB to normalised float32 (N, 3, S, S).
 

@@ -1,6 +1,7 @@
 """Steps, one file each, found by name: `steps/teach.py` holds the class `Teach`, and `run_steps` drives them.
 
-A step's file imports torch inside `run` only: its fields must be checkable in a blink.
+A step's file imports torch inside functions only: its fields must be checkable in a blink. A step may also have
+`check()`, which raises what can be known before any step has run.
 
 Each step writes DIR/.work/NN-name/, built as NN-name.tmp and renamed when done, so a folder without .tmp is whole.
 Its step.json holds the key: a hash of everything that decides the result. Same key, same result: --resume skips it.
@@ -33,6 +34,9 @@ def run_steps(recipe: Recipe, out: Path, resume: bool = False, on_step: OnStep |
     out = out.resolve()
     draft = Draft(out=out, folder=out, seed=recipe.seed, dataset=recipe.dataset)
     key = open_dataset(recipe.dataset.name, recipe.dataset.fields).fingerprint()
+    for step in recipe.steps:
+        # What only torch can tell (a tower's options) is asked of all steps before the first one works.
+        getattr(step, "check", lambda: None)()
     _clean(out / WORK)
     for number, step in enumerate(recipe.steps, start=1):
         name = step_name(step)
@@ -41,6 +45,7 @@ def run_steps(recipe: Recipe, out: Path, resume: bool = False, on_step: OnStep |
         done = _finished(folder, out, key) if resume else None
         before = done is not None
         draft = done if done is not None else _run(step, draft, folder, key)
+        resume = resume and before  # what follows a step that ran must run too
         if on_step is not None:
             on_step(name, draft.seconds[name], before)
     return draft

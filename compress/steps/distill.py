@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from compress.data import Corpus, open_dataset
 from compress.draft import Draft, ModelFiles
-from compress.models import check_towers
+from compress.models import check_options, check_towers
 from runtimes import RecipeError
 
 if TYPE_CHECKING:
@@ -25,22 +25,24 @@ if TYPE_CHECKING:
 @dataclass(frozen=True)
 class Distill:
     """`image`, `text`: the student's towers by name, with options; size, joint space and phrase length are the
-    teacher's. `epochs`: passes over the train images, each in the next of the stored views. `text_every`: one step in
-    that many trains the text side, with `phrases` everyday phrases; in the others the images meet the teacher's
-    captions (CLIP-KD's interactive loss), which costs half. `lr`, `text_lr`: peak learning rates of AdamW. `warmup`:
-    share of the steps in which they rise.
+    teacher's. `inherit`: start from the teacher's weights wherever a tensor has the same name and shape (from scratch,
+    a small network learns colours at once, but shapes only after many epochs). `epochs`: passes over the train
+    images, each in the next of the stored views. `text_every`: one step in that many trains the text side, with
+    `phrases` everyday phrases; in the others the images meet the teacher's captions (CLIP-KD's interactive loss),
+    which costs half. `lr`, `text_lr`: peak learning rates of AdamW. `warmup`: share of the steps in which they rise.
     Weights of the losses: `feature` (image vectors), `text_feature` (phrase vectors), `affinity`, `contrast`.
     """
 
-    image: str = "timm_image"
-    image_options: Mapping[str, Any] = field(default_factory=dict)
+    image: str = "efficientnet_lite0"
+    image_options: Mapping[str, Any] = field(default_factory=lambda: {"blocks": [1, 1, 2, 2, 2, 1]})
     text: str = "minilm"
     text_options: Mapping[str, Any] = field(default_factory=lambda: {"layers": 2, "vocab": 8000})
-    epochs: int = 10
-    batch: int = 128
+    inherit: bool = True
+    epochs: int = 3
+    batch: int = 64
     phrases: int = 64
     text_every: int = 2
-    lr: float = 4e-3
+    lr: float = 2e-3
     text_lr: float = 5e-4
     weight_decay: float = 0.02
     warmup: float = 0.2
@@ -51,12 +53,18 @@ class Distill:
 
     def __post_init__(self) -> None:
         check_towers(self.image, self.text)
+        if not 0 <= self.warmup <= 1:
+            raise RecipeError(f"distill.warmup is a share, 0..1, got {self.warmup}")
         if min(self.epochs, self.phrases, self.text_every, self.lr, self.text_lr) <= 0 or self.batch < 2:
             raise RecipeError(
                 "distill: epochs, phrases, text_every, lr and text_lr must be above 0, and batch at least 2"
             )
         if min(self.feature, self.text_feature, self.affinity, self.contrast) < 0:
             raise RecipeError("distill: the weights of losses must not be negative")
+
+    def check(self) -> None:
+        """Raises RecipeError for options that the towers refuse, Unavailable if a tower's package is missing."""
+        check_options(self.image, self.image_options, self.text, self.text_options)
 
     def run(self, draft: Draft) -> Draft:
         """Adds `student` and the metrics distill.val_top1, val_cosine (image
@@ -90,16 +98,20 @@ class Distill:
 
         from compress.augment import augment_batch
         from compress.models import image_tower
-        from compress.models.dual_encoder import build, to_input
+        from compress.models.dual_encoder import build, inherit, to_input
         from compress.prepared import prepared
         from compress.progress import bar
 
         torch.manual_seed(draft.seed)
         rng = np.random.default_rng(draft.seed)
-        tower = image_tower(self.image)
+        tower, teacher = image_tower(self.image), draft.need("teacher", "distill")
         frames = prepared(corpus.train.images, shape.size, draft.out, "distill: read train")
         matches = torch.from_numpy(corpus.train.matches)
-        model = build(shape).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        model = build(shape)
+        if self.inherit:
+            inherit(model.image, teacher.image.weights)
+            inherit(model.text.projection, teacher.text.weights, "projection.")
+        model = model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         texts = _Texts(shape, corpus, store, self.phrases, rng)
         rounds = len(frames) // self.batch
         optimizer, schedule = self._optimizer(model, self.epochs * rounds)
@@ -145,21 +157,13 @@ class Distill:
         )
 
     def _optimizer(self, model: "DualEncoder", steps: int) -> Any:
-        import torch
+        from compress.schedule import warm_cosine
 
         groups = [
             {"params": list(model.image.parameters()), "lr": self.lr},
             {"params": list(model.text.parameters()), "lr": self.text_lr},
         ]
-        optimizer = torch.optim.AdamW(groups, weight_decay=self.weight_decay)
-        schedule = torch.optim.lr_scheduler.OneCycleLR(
-            optimizer,
-            [self.lr, self.text_lr],
-            total_steps=steps + 1,
-            pct_start=self.warmup,
-            cycle_momentum=False,
-        )
-        return optimizer, schedule
+        return warm_cosine(groups, steps, self.warmup, self.weight_decay)
 
     def _measure(
         self, model: "DualEncoder", files: ModelFiles, corpus: Corpus, store: "Store", draft: Draft

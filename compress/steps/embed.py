@@ -29,7 +29,7 @@ class Embed:
     `held_out`: how many of them only measure. `words`: they are made of that many most frequent words.
     """
 
-    views: int = 5
+    views: int = 4
     phrases: int = 4000
     held_out: int = 200
     words: int = 5000

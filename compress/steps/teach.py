@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from compress.augment import Augment
 from compress.data import Corpus, open_dataset
 from compress.draft import Draft
-from compress.models import check_towers
+from compress.models import check_options, check_towers
 from runtimes import RecipeError
 
 if TYPE_CHECKING:
@@ -45,10 +45,16 @@ class Teach:
 
     def __post_init__(self) -> None:
         check_towers(self.image, self.text)
+        if not 0 <= self.warmup <= 1:
+            raise RecipeError(f"teach.warmup is a share, 0..1, got {self.warmup}")
         if min(self.epochs, self.dim, self.lr, self.projection_lr) <= 0 or self.batch < 2:
             raise RecipeError("teach: epochs, dim, lr and projection_lr must be above 0, and batch at least 2")
         if self.size < 32 or self.size % 32:
             raise RecipeError(f"teach.size must be a multiple of 32 pixels, got {self.size}")
+
+    def check(self) -> None:
+        """Raises RecipeError for options that the towers refuse, Unavailable if a tower's package is missing."""
+        check_options(self.image, self.image_options, self.text, self.text_options)
 
     def run(self, draft: Draft) -> Draft:
         """Adds `teacher` and the metrics teach.val_top1 (share of the labelled validation images) and teach.val_n."""
@@ -123,7 +129,7 @@ class Teach:
             return [tower(*tokens(tokenizer, wordings)) for wordings in corpus.captions]
 
     def _optimizer(self, model: "DualEncoder", steps: int) -> Any:
-        import torch
+        from compress.schedule import warm_cosine
 
         groups = [
             {"params": list(model.image.tower.parameters()), "lr": self.lr},
@@ -132,9 +138,4 @@ class Teach:
                 "lr": self.projection_lr,
             },
         ]
-        optimizer = torch.optim.AdamW(groups, weight_decay=self.weight_decay)
-        peaks = [group["lr"] for group in groups]
-        schedule = torch.optim.lr_scheduler.OneCycleLR(
-            optimizer, peaks, total_steps=steps + 1, pct_start=self.warmup, cycle_momentum=False
-        )
-        return optimizer, schedule
+        return warm_cosine(groups, steps, self.warmup, self.weight_decay)

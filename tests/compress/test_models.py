@@ -7,9 +7,10 @@ import numpy as np
 import onnxruntime as ort
 import pytest
 import torch
+from safetensors.torch import save_file
 
 from compress.encode import encode_texts, tokens
-from compress.models.dual_encoder import DualEncoder, Shape, build, load_model, save_model, to_input
+from compress.models.dual_encoder import DualEncoder, Shape, build, inherit, load_model, save_model, to_input
 from compress.models.image import efficientnet_lite0, timm_image
 from compress.models.text import minilm
 from runtimes import RecipeError
@@ -46,8 +47,8 @@ def test_any_english_word_still_tokenizes(word: str) -> None:
 
 
 def test_the_tokenizer_cuts_pads_and_lowers_by_itself(tmp_path: Path) -> None:
-    code = minilm.tokenizer(CUT, 6).encode("a Blue Rectangle and many more words than fit")
-    assert code.tokens == ["[CLS]", "a", "blue", "rectangle", "and", "[SEP]"]
+    code = minilm.tokenizer(CUT, 6).encode("a Blue Circle and many more words than fit")
+    assert code.tokens == ["[CLS]", "a", "blue", "circle", "and", "[SEP]"]
     code = minilm.tokenizer(CUT, 6).encode("blue")
     assert code.tokens == ["[CLS]", "blue", "[SEP]", "[PAD]", "[PAD]", "[PAD]"]
     assert code.attention_mask == [1, 1, 1, 0, 0, 0]
@@ -89,12 +90,22 @@ def test_efficientnet_takes_all_its_weights() -> None:
     assert torch.isfinite(features).all()
 
 
+@pytest.mark.parametrize(("blocks", "width"), [([1], 16), ([1, 1, 2, 2, 2, 1], 192), ([1, 1, 1, 1, 1, 1, 1], 1280)])
+def test_a_cut_efficientnet_keeps_the_teachers_weights(blocks: list[int], width: int, tmp_path: Path) -> None:
+    whole, cut = (efficientnet_lite0.build({"blocks": n}, pretrained=False) for n in (efficientnet_lite0.WHOLE, blocks))
+    save_file(whole.state_dict(), tmp_path / "w.safetensors")
+    assert inherit(cut, tmp_path / "w.safetensors") == len(cut.state_dict())
+    assert torch.equal(cut.body.conv_stem.weight, whole.body.conv_stem.weight)
+    assert cut.eval()(torch.zeros(1, 3, 64, 64)).shape == (1, cut.width) == (1, width)
+
+
 @pytest.mark.parametrize(
     ("call", "says"),
     [
         (lambda: timm_image.build({"model": "mobilenetv4_conv_smal"}, False), "timm has no model.*did you mean"),
         (lambda: timm_image.build({"depth": 3}, False), "no option 'depth'; options: model"),
-        (lambda: efficientnet_lite0.build({"depth": 3}, False), "has no options"),
+        (lambda: efficientnet_lite0.build({"depth": 3}, False), "no option 'depth'; options: blocks"),
+        (lambda: efficientnet_lite0.build({"blocks": [1, 3]}, False), "stages of .* blocks asks for .1, 3."),
         (lambda: minilm.build({"layers": 9}, False), "layers must lie in 1..6, got 9"),
         (lambda: minilm.build({"vocab": 10}, False), "needs a vocab of at least"),
         (lambda: minilm.build({"depth": 3}, False), "no option 'depth'; options: layers, vocab, keep"),

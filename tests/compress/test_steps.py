@@ -8,6 +8,7 @@ from compress.draft import Draft
 from compress.recipe import Recipe, load_recipe
 from compress.steps import run_steps
 from compress.steps.embed import Embed
+from runtimes import RecipeError
 
 TINY = """
 name = "tiny"
@@ -29,6 +30,7 @@ phrases = 40
 held_out = 10
 words = 50
 [distill]
+image = "timm_image"
 image_options = { model = "lcnet_050" }
 text_options = { layers = 1, vocab = 3000 }
 epochs = 1
@@ -92,6 +94,12 @@ def test_three_steps_then_resume_then_a_change(tmp_path: Path) -> None:
     (out / ".work/02-embed/store/val.npy").parent.rename(out / "gone")
     assert ran(recipe(tmp_path, "distill.contrast=0.5"), out)[1] == ["embed", "distill"]
     assert ran(recipe(tmp_path, "seed=1"), out)[1] == ["teach", "embed", "distill"]
+
+
+def test_a_bad_option_of_a_later_step_is_refused_before_the_first_one_runs(tmp_path: Path) -> None:
+    with pytest.raises(RecipeError, match="timm has no model 'lcnet_05'"):
+        ran(recipe(tmp_path, "distill.image_options.model=lcnet_05"), tmp_path / "run")
+    assert not (tmp_path / "run").exists()
 
 
 def test_without_resume_everything_runs_and_gives_the_same(tmp_path: Path) -> None:

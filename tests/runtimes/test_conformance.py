@@ -293,6 +293,18 @@ def test_refuses_a_garbage_file(target: str, tmp_path: Path, data: bytes) -> Non
 
 
 @each_target
+def test_refuses_a_broken_graph_without_printing(
+    target: str, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """The engines' error texts quote the name that is no UTF-8; ONNX Runtime then announces a fallback on stdout."""
+    path = tmp_path / "broken.onnx"
+    path.write_bytes(probe_graph().SerializeToString().replace(b"Relu", b"R\xe8lu"))
+    with pytest.raises(Unavailable, match=r"cannot open broken\.onnx on 'cpu"):
+        runtimes.open_session(target, path)
+    assert capfd.readouterr().out == ""
+
+
+@each_target
 def test_refuses_a_missing_file(target: str, tmp_path: Path) -> None:
     with pytest.raises(Unavailable, match=r"there is no graph file .*none\.onnx; make or copy it again"):
         runtimes.open_session(target, tmp_path / "none.onnx")
@@ -308,7 +320,7 @@ def test_a_missing_device_names_those_that_exist(target: str, probe: Path) -> No
 
 
 @each_target
-def test_a_failing_engine_is_unavailable(target: str, tmp_path: Path) -> None:
+def test_a_failing_engine_is_unavailable(target: str, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     """Feeds that fit each port, and yet cannot be added to each other."""
     ports = [helper.make_tensor_value_info(name, TensorProto.FLOAT, [name, 4]) for name in ("a", "b", "sum")]
     model = graph_of([helper.make_node("Add", ["a", "b"], ["sum"])], ports[:2], ports[2:])
@@ -317,6 +329,7 @@ def test_a_failing_engine_is_unavailable(target: str, tmp_path: Path) -> None:
         with pytest.raises(Unavailable, match=rf"failed while running on {target}: \S"):
             session.run({"a": fits, "b": np.ones((3, 4), np.float32)})
         np.testing.assert_array_equal(session.run({"a": fits, "b": fits})["sum"], fits + fits)
+    assert capfd.readouterr() == ("", "")  # the exception is all that is said
 
 
 def test_an_unknown_runtime_names_what_is_here(probe: Path) -> None:

@@ -423,6 +423,20 @@ def test_without_a_wish_it_takes_the_first_that_proves_itself(student: Student) 
     assert ran.tried == ()
 
 
+def test_the_lightest_variant_comes_first_side_files_included(colours: Path, tmp_path: Path) -> None:
+    tried = []
+    for heavy in ("fp32", "int8"):
+        path = damage(
+            colours,
+            tmp_path / heavy,
+            {"weights.bin": bytes(10_000)},
+            lambda table, heavy=heavy: table["graphs"]["image"][heavy].update(external=["weights.bin"]),
+        )
+        with sdk.load(path) as student:
+            tried.append(student.ran_on["image"].variant)
+    assert tried == ["int8", "fp32"]
+
+
 def test_a_target_is_read_as_the_runtimes_read_it(colours: Path) -> None:
     with sdk.load(colours, on=HERE[0].upper()) as student:
         assert student.ran_on["image"].target == HERE[0]

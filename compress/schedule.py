@@ -1,0 +1,26 @@
+"""The learning rate over a run: AdamW whose rate rises for a while and then falls along half a cosine."""
+
+import math
+from collections.abc import Sequence
+
+from torch.optim import AdamW
+from torch.optim.lr_scheduler import LambdaLR
+from torch.optim.optimizer import ParamsT
+
+
+def warm_cosine(groups: Sequence[dict[str, object]], steps: int, warmup: float, decay: float) -> tuple[AdamW, LambdaLR]:
+    """AdamW over `groups` (each with its peak "lr") and its schedule, for `steps` steps.
+
+    `warmup`: share of the steps in which the rate rises linearly; then it falls to 0 along half a cosine (Loshchilov
+    and Hutter 2017, arXiv 1608.03983). `decay`: AdamW's weight decay.
+    """
+    rising = max(1, round(warmup * steps))
+
+    def factor(step: int) -> float:
+        if step < rising:
+            return (step + 1) / rising
+        return 0.5 * (1 + math.cos(math.pi * min(1.0, (step - rising) / max(1, steps - rising))))
+
+    params: ParamsT = list(groups)
+    optimizer = AdamW(params, weight_decay=decay)
+    return optimizer, LambdaLR(optimizer, factor)

@@ -1,0 +1,96 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+from benchmarks.evalset import EvalSet, read_evalset, write_evalset
+from runtimes import RecipeError
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """An evaluation folder of three images, one with an open label."""
+    source = tmp_path / "source"
+    source.mkdir()
+    paths = []
+    for index in range(3):
+        paths.append(source / f"{index}.png")
+        cv2.imwrite(str(paths[-1]), np.full((16, 16, 3), 80 * index, np.uint8))
+    evalset = EvalSet(
+        name="tiny",
+        split="test",
+        labels=("red", "blue"),
+        prompts={"red": ("a red one", "red"), "blue": ("a blue one",)},
+        images=tuple(paths),
+        label=np.array([0, -1, 1]),
+        possible=np.array([[True, False], [True, True], [False, True]]),
+        questions=((0, "is it red?", "yes"), (2, "is it red?", "no")),
+    )
+    write_evalset(tmp_path / "eval", evalset)
+    return tmp_path / "eval"
+
+
+def test_round_trip(folder: Path) -> None:
+    found = read_evalset(folder)
+    assert (found.name, found.split, found.labels) == ("tiny", "test", ("red", "blue"))
+    assert found.prompts == {"red": ("a red one", "red"), "blue": ("a blue one",)}
+    assert found.label.tolist() == [0, -1, 1]
+    assert found.possible.tolist() == [[True, False], [True, True], [False, True]]
+    assert found.questions == ((0, "is it red?", "yes"), (2, "is it red?", "no"))
+    assert [path.name for path in found.images] == ["0.png", "1.png", "2.png"]
+    assert all(path.is_relative_to(folder) for path in found.images)
+
+
+def test_a_missing_image_is_named(folder: Path) -> None:
+    (folder / "images" / "1.png").unlink()
+    with pytest.raises(RecipeError, match=r"lacks 1 of its 3 images, the first is 'images/1\.png'"):
+        read_evalset(folder)
+
+
+def test_an_image_outside_the_folder_counts_as_missing(folder: Path) -> None:
+    lines = (folder / "images.jsonl").read_text().replace("images/1.png", "../source/1.png")
+    (folder / "images.jsonl").write_text(lines)
+    with pytest.raises(RecipeError, match="lacks 1 of its 3 images"):
+        read_evalset(folder)
+
+
+def test_not_an_evaluation_folder(tmp_path: Path) -> None:
+    with pytest.raises(RecipeError, match=r"is not an evaluation folder: eval\.json"):
+        read_evalset(tmp_path)
+
+
+def test_another_format(folder: Path) -> None:
+    about = json.loads((folder / "eval.json").read_text())
+    (folder / "eval.json").write_text(json.dumps({**about, "format": 2}))
+    with pytest.raises(RecipeError, match="has evaluation format 2; this version reads 1"):
+        read_evalset(folder)
+
+
+@pytest.mark.parametrize(
+    ("file", "line", "text"),
+    [
+        ("images.jsonl", '{"image": "images/0.png", "label": "green", "possible": []}', "with labels of eval.json"),
+        ("images.jsonl", "{", r"images\.jsonl:4 is not JSON"),
+        ("questions.jsonl", '{"image": "images/9.png", "question": "?", "answer": "no"}', "wanted a known image"),
+    ],
+)
+def test_a_wrong_line_is_named(folder: Path, file: str, line: str, text: str) -> None:
+    with (folder / file).open("a") as out:
+        out.write(line + "\n")
+    with pytest.raises(RecipeError, match=text):
+        read_evalset(folder)
+
+
+def test_missing_lines_file(folder: Path) -> None:
+    (folder / "images.jsonl").unlink()
+    with pytest.raises(RecipeError, match=r"images\.jsonl cannot be read"):
+        read_evalset(folder)
+
+
+def test_questions_may_be_missing(folder: Path) -> None:
+    (folder / "questions.jsonl").unlink()
+    assert read_evalset(folder).questions == ()

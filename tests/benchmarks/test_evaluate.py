@@ -1,0 +1,49 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+from benchmarks.evalset import EvalSet
+from benchmarks.evaluate import Cell, evaluate
+from tests.bundles import build_colour_bundle, colour_frame
+
+COLOURS = ("red", "green", "blue", "yellow", "white", "black")
+
+
+@pytest.fixture(scope="module")
+def evalset(tmp_path_factory: pytest.TempPathFactory) -> EvalSet:
+    folder = tmp_path_factory.mktemp("images")
+    paths = []
+    for index in range(24):
+        paths.append(folder / f"{index}.png")
+        frame = colour_frame(COLOURS[index % 6], 40, seed=index)
+        cv2.imwrite(str(paths[-1]), cv2.cvtColor(frame, cv2.COLOR_RGB2BGR))
+    label = np.arange(24) % 6
+    prompts = {colour: (f"a {colour} wall",) for colour in COLOURS}
+    return EvalSet("colours", "test", COLOURS, prompts, tuple(paths), label, np.eye(6, dtype=bool)[label], ())
+
+
+@pytest.mark.parametrize("precision", ["fp32", "int8"])
+@pytest.mark.parametrize("on", ["ov:cpu", "ort:cpu"])
+def test_a_bundle_that_recognises_scores_full(tmp_path: Path, evalset: EvalSet, on: str, precision: str) -> None:
+    build_colour_bundle(tmp_path / "bundle")
+    ticks: list[str] = []
+    result = evaluate(tmp_path / "bundle", evalset, Cell(on, precision), ticks.append)
+    # White and black are not in the bundle's bank: their labels are made from the set's prompts.
+    assert result.correct.mean() == 1
+    assert result.retrieval.mean_average_precision() == 1
+    assert result.norm_error < 1e-5
+    assert result.ran_on["image"][0] == precision
+    assert ticks == [f"{on}/{precision}"] * 24
+
+
+def test_a_wrong_label_costs(tmp_path: Path, evalset: EvalSet) -> None:
+    build_colour_bundle(tmp_path / "bundle")
+    wrong = evalset.label.copy()
+    wrong[:6] = (wrong[:6] + 1) % 6
+    shifted = EvalSet("c", "test", COLOURS, evalset.prompts, evalset.images, wrong, evalset.possible, ())
+    result = evaluate(tmp_path / "bundle", shifted, Cell("ort:cpu", "fp32"), lambda _: None)
+    assert result.correct.mean() == 0.75
