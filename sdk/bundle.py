@@ -52,6 +52,11 @@ class Bundle:
             raise Unavailable(f"{self.path} has no {variant!r} {tower} graph; it has: {', '.join(variants)}")
         return variants[variant]
 
+    def check_unchanged(self, graph: GraphSpec) -> None:
+        """Hash a graph's files again: a tower may be opened days after the bundle was. Raises BundleError."""
+        names = (graph.file, *graph.external)
+        _check_files(self.path, {name: self.manifest.files[name] for name in names})
+
     def variants(self, tower: str) -> Mapping[str, GraphSpec]:
         """Variants of a tower. Raises Unavailable when the bundle has no such tower."""
         if tower not in self.manifest.graphs:

@@ -92,6 +92,7 @@ def _open_checked(
 ) -> tuple[Session, tuple[str, str, str, str]]:
     precision = PRECISIONS[wish.precision][1] if wish.precision else None
     path = bundle.file(bundle.graph(tower, variant).file)
+    bundle.check_unchanged(bundle.graph(tower, variant))
     session = runtimes.open_session(target, path, batch=1, precision=precision, cache_dir=wish.cache_dir)
     try:
         error, tolerance = replay(session, bundle, tower, variant, quick=True)

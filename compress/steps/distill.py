@@ -98,7 +98,7 @@ class Distill:
 
         from compress.augment import augment_batch
         from compress.models import image_tower
-        from compress.models.dual_encoder import build, inherit, to_input
+        from compress.models.dual_encoder import to_input
         from compress.prepared import prepared
         from compress.progress import bar
 
@@ -107,11 +107,7 @@ class Distill:
         tower, teacher = image_tower(self.image), draft.need("teacher", "distill")
         frames = prepared(corpus.train.images, shape.size, draft.out, "distill: read train")
         matches = torch.from_numpy(corpus.train.matches)
-        model = build(shape)
-        if self.inherit:
-            inherit(model.image, teacher.image.weights)
-            inherit(model.text.projection, teacher.text.weights, "projection.")
-        model = model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        model = self._start(shape, teacher)
         texts = _Texts(shape, corpus, store, self.phrases, rng)
         rounds = len(frames) // self.batch
         optimizer, schedule = self._optimizer(model, self.epochs * rounds)
@@ -139,6 +135,18 @@ class Distill:
                     schedule.step()
                     tick(f"loss {loss.item():.3f}")
         return model.eval()
+
+    def _start(self, shape: "Shape", teacher: ModelFiles) -> "DualEncoder":
+        """The untrained student, with what it can take over from the teacher."""
+        import torch
+
+        from compress.models.dual_encoder import build, inherit
+
+        model = build(shape)
+        if self.inherit:
+            inherit(model.image, teacher.image.weights)
+            inherit(model.text.projection, teacher.text.weights, "projection.")
+        return model.to(memory_format=torch.channels_last)  # type: ignore[call-overload, no-any-return]
 
     def _loss(
         self, student: "tuple[Tensor, Tensor]", teacher: "tuple[Tensor, Tensor]", matches: "Tensor", scale: float

@@ -83,7 +83,12 @@ class Quantize:
 
         model = onnx.load(str(source))
         attention = any(node.op_type == "Softmax" for node in model.graph.node)
-        keep = float_prefix(model) if tower == "image" else ()
+        # Lookup tables are ours to quantise, so that no engine unpacks a whole table for a few rows.
+        keep = (
+            float_prefix(model)
+            if tower == "image"
+            else tuple(n.name for n in model.graph.node if n.op_type == "Gather")
+        )
         made: dict[str, Path] = {}
         with bar(f"quantize: {tower}", len(self.quantizers)) as tick:
             for name in self.quantizers:

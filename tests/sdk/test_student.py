@@ -7,6 +7,7 @@ import json
 import logging
 import os
 import re
+import shutil
 import subprocess
 import sys
 import textwrap
@@ -651,3 +652,13 @@ def test_the_bundle_is_open_to_the_app(student: Student, colours: Path) -> None:
     assert student.bundle.path == colours
     assert student.bundle.manifest.space == "colours-1"
     assert json.loads((colours / "bundle.json").read_text(encoding="utf-8"))["space"] == "colours-1"
+
+
+def test_a_text_graph_that_changed_after_loading_is_not_opened(colours: Path, tmp_path: Path) -> None:
+    shutil.copytree(colours, tmp_path / "bundle")
+    with sdk.load(tmp_path / "bundle") as student:
+        for path in (tmp_path / "bundle").glob("text.*.onnx"):
+            path.write_bytes(path.read_bytes()[:-1] + b"!")
+        assert student.classify(colour_frame("red"))[0].label == "red"
+        with pytest.raises(sdk.BundleError, match="is damaged"):
+            student.embed_texts(["red"])

