@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from rich.console import Console, Group
-from rich.table import Table
+from rich.table import Column, Table
 from rich.text import Text
 
 from compress.draft import Draft
@@ -82,59 +82,55 @@ def write_report(draft: Draft, recipe: Recipe) -> Group:
 
 
 def rich_table(report: dict[str, Any]) -> Table:
-    """The main table for a terminal."""
-    header, *rows = main_rows(report)
-    table = Table(*header, title=f"{report['recipe']}, {report['data']['images']} test images")
+    """The main table for a terminal: intervals and sample sizes on lines of their own, to fit 80 columns."""
+    header, *rows = (tuple(cell.replace(" [", "\n[").replace(" (", "\n(") for cell in row) for row in main_rows(report))
+    title = f"{report['recipe']}: {report['data']['images']} {report['data']['split']} images, 95 % intervals"
+    table = Table(*(Column(text, no_wrap=True) for text in header), title=title, show_lines=True)
     for row in rows:
         table.add_row(*row)
     return table
 
 
 def main_rows(report: dict[str, Any]) -> list[Row]:
-    """The main table, header first: teacher fp32, student fp32, student int8 on the first engine, and the change."""
+    """The main table, header first: teacher fp32 and student int8 on the first engine, and the change."""
     engine = report["size"]["slim_for"]
     cells = {(r["model"], r["precision"]): r for r in report["accuracy"] if r["target"] == engine}
     teacher, student = cells["teacher", "fp32"], cells["student", "int8"]
-    middle = cells["student", "fp32"]
     size, fast = report["size"], [row for row in report["speed"] if row["target"] == engine]
     bytes_ = size["bytes"]
     params = {who: towers["image"] for who, towers in size["params"].items()}
     rows: list[Row] = [
-        ("", f"teacher fp32 ({engine})", "student fp32", "student int8", "int8 against teacher"),
+        ("", "teacher fp32", "student int8", "change"),
         (
-            f"zero-shot top-1, {len_labels(report)} (n={teacher['top1']['n']})",
-            *(percent(cell["top1"]) for cell in (teacher, middle, student)),
-            f"loses {interval(student['top1_drop'], 2)} points",
+            f"zero-shot top-1 ({len_labels(report)}, n={teacher['top1']['n']})",
+            *(percent(cell["top1"]) for cell in (teacher, student)),
+            f"{0 - student['top1_drop']['value']:+.2f} points {gain(student['top1_drop'], 2)}",
         ),
         (
             f"text-to-image mAP (n={teacher['map']['n']})",
-            *(interval(cell["map"], 4) for cell in (teacher, middle, student)),
-            f"loses {interval(student['map_drop'], 4)}",
+            *(interval(cell["map"], 3) for cell in (teacher, student)),
+            f"{0 - student['map_drop']['value']:+.3f} {gain(student['map_drop'], 3)}",
         ),
         (
-            "image tower, parameters",
-            f"{params['teacher'] / 1e6:.2f} M",
-            f"{params['student'] / 1e6:.2f} M",
-            f"{params['student'] / 1e6:.2f} M",
+            "image tower",
+            *(f"{params[who] / 1e6:.2f} M params" for who in ("teacher", "student")),
             f"{params['teacher'] / params['student']:.1f}x fewer",
         ),
         (
-            f"bundle slimmed for {engine}",
+            f"bundle (slim, {engine})",
             megabytes(bytes_["teacher_fp32"]),
-            "",
             megabytes(bytes_["student_int8"]),
             f"{bytes_['teacher_fp32'] / bytes_['student_int8']:.1f}x smaller",
         ),
-        ("  without its text tower", "", "", megabytes(bytes_["student_int8_no_text"]), ""),
+        ("bundle (no text tower)", "", megabytes(bytes_["student_int8_no_text"]), ""),
     ]
     for row in fast:
         rows.append(
             (
-                f"one frame, teacher in {row['teacher_compute']}",
+                f"one frame (teacher in {row['teacher_compute']})",
                 milliseconds(row["teacher_ms"]),
-                "",
                 milliseconds(row["student_ms"]),
-                f"{interval(row['speedup'], 2)}x faster",
+                f"{row['speedup']['value']:.2f}x faster [{row['speedup']['low']:.2f}, {row['speedup']['high']:.2f}]",
             )
         )
     return rows
@@ -190,6 +186,11 @@ def grid(rows: Sequence[Row]) -> str:
 def interval(figure: dict[str, float], digits: int) -> str:
     """`1.23 [1.10, 1.40]`."""
     return f"{figure['value']:.{digits}f} [{figure['low']:.{digits}f}, {figure['high']:.{digits}f}]"
+
+
+def gain(drop: dict[str, float], digits: int) -> str:
+    """The interval of a drop, seen as a gain: `[-0.40, +0.10]`."""
+    return f"[{0 - drop['high']:+.{digits}f}, {0 - drop['low']:+.{digits}f}]"
 
 
 def percent(figure: dict[str, float]) -> str:

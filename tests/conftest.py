@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -13,3 +16,42 @@ from tests.bundles import build_colour_bundle
 def colours(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder of the colour bundle (tests/bundles.py)."""
     return build_colour_bundle(tmp_path_factory.mktemp("bundle") / "colours").path
+
+
+ROOT = Path(__file__).parents[1]
+# The default recipe with one epoch each: everything real, accuracy not yet.
+SHORT = (
+    "teach.epochs=1",
+    "embed.views=2",
+    "embed.phrases=400",
+    "embed.held_out=50",
+    "distill.epochs=1",
+    "quantize.samples=64",
+    "gate.max_drop=100",
+    "gate.max_map_drop=1",
+    "pack.seconds=0.3",
+)
+
+
+def distill(cwd: Path, *arguments: str, settings: tuple[str, ...] = SHORT) -> subprocess.CompletedProcess[str]:
+    """Run `python -m compress.distill` as a user would, from this checkout, in the folder `cwd`."""
+    sets = [word for setting in settings for word in ("--set", setting)]
+    command = [sys.executable, "-m", "compress.distill", *arguments, *sets]
+    return subprocess.run(
+        command,
+        cwd=cwd,
+        env={**os.environ, "PYTHONPATH": str(ROOT), "COLUMNS": "100"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+@pytest.fixture(scope="session")
+def short_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder in which `out/easy_vqa` is a finished short run. It is read, never written."""
+    folder = tmp_path_factory.mktemp("run")
+    done = distill(folder)
+    assert done.returncode == 0, done.stderr[-3000:]
+    (folder / "printed.txt").write_text(done.stdout, encoding="utf-8")
+    return folder

@@ -17,6 +17,7 @@ def quantize(job: Job) -> None:
     from nncf.quantization.advanced_parameters import AdvancedQuantizationParameters, QuantizationParameters
 
     logging.getLogger("nncf").setLevel(logging.ERROR)
+    logging.getLogger("torch.utils.cpp_extension").setLevel(logging.ERROR)  # says that there is no CUDA compiler
     model = nncf.quantize(
         onnx.load(str(job.source)),
         nncf.Dataset(list(job.feeds)),
