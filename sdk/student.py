@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import os
 import threading
 from collections.abc import Callable, Mapping, Sequence
@@ -61,6 +60,7 @@ class Student:
         self._lock = threading.Lock()
         self._sessions: dict[str, Session] = {}
         self._ran_on: dict[str, RanOn] = {}
+        self._tasks: dict[str, Callable[..., Any]] = {}
         self._closed = False
         self._embed = Embedder(bundle, self.run)
         self.labels = LabelBank(bundle, self._embed.texts)
@@ -75,11 +75,9 @@ class Student:
 
     def task(self, name: str) -> Callable[..., Any]:
         """The task `name` as a callable. Raises Unavailable when the bundle or this SDK does not have it."""
-        return open_task(name, self._scene)
-
-    @functools.cached_property
-    def _classify(self) -> Callable[..., Any]:
-        return self.task("classify")
+        if name not in self._tasks:  # finding a task lists a folder, which costs as much as a small student's inference
+            self._tasks[name] = open_task(name, self._scene)
+        return self._tasks[name]
 
     def classify(
         self, frame: object, labels: Sequence[str] | None = None, k: int = 1, color: str = "rgb"
@@ -90,7 +88,7 @@ class Student:
         encoded image, or anything with an array interface. `labels=None` means the label bank. Ties stay in label
         order. Raises FeedError.
         """
-        answers: list[Answer] | list[list[Answer]] = self._classify(frame, labels, k, color)
+        answers: list[Answer] | list[list[Answer]] = self.task("classify")(frame, labels, k, color)
         return answers
 
     def embed_images(self, frames: object, color: str = "rgb") -> NDArray[np.float32]:

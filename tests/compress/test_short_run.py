@@ -177,9 +177,10 @@ def test_the_gate_refuses_a_ruined_student(out: Path, tmp_path: Path) -> None:
     assert draft.student is not None
     path = draft.student.graphs["image"]["int8"]
     model = onnx.load(str(path))
-    weights = max((t for t in model.graph.initializer if t.data_type == onnx.TensorProto.INT8), key=lambda t: t.dims[0])
-    shuffled = np.random.default_rng(0).permutation(onnx.numpy_helper.to_array(weights))
-    weights.CopyFrom(onnx.numpy_helper.from_array(shuffled, weights.name))
+    rng = np.random.default_rng(0)
+    for weights in [t for t in model.graph.initializer if t.data_type == onnx.TensorProto.INT8 and len(t.dims) > 1]:
+        shuffled = rng.permutation(onnx.numpy_helper.to_array(weights))
+        weights.CopyFrom(onnx.numpy_helper.from_array(shuffled, weights.name))
     onnx.save(model, str(path))
     folder = tmp_path / "gate"
     folder.mkdir()
