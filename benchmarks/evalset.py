@@ -72,23 +72,10 @@ def read_evalset(folder: Path) -> EvalSet:
         raise RecipeError(f"{folder} is not an evaluation folder: eval.json: {error!r}") from error
     if version != FORMAT:
         raise RecipeError(f"{folder} has evaluation format {version}; this version reads {FORMAT}")
-    place = {label: index for index, label in enumerate(labels)}
-    images: dict[str, int] = {}
-    label: list[int] = []
-    possible: list[set[int]] = []
-    for where, row in _read_lines(folder / "images.jsonl"):
-        try:
-            images[row["image"]] = len(label)
-            label.append(-1 if row["label"] is None else place[row["label"]])
-            possible.append({place[each] for each in row["possible"]})
-        except (KeyError, TypeError) as error:
-            raise RecipeError(f"{where}: wanted image, label, possible with labels of eval.json, got {row}") from error
+    images, label, possible = _read_images(folder, labels)
     missing = [image for image in images if not _inside(folder, image)]
     if missing:
         raise RecipeError(f"{folder} lacks {len(missing)} of its {len(images)} images, the first is {missing[0]!r}")
-    table = np.zeros((len(label), len(labels)), bool)
-    for index, classes in enumerate(possible):
-        table[index, sorted(classes)] = True
     questions = []
     if (folder / "questions.jsonl").exists():
         for where, row in _read_lines(folder / "questions.jsonl"):
@@ -97,7 +84,32 @@ def read_evalset(folder: Path) -> EvalSet:
             except (KeyError, TypeError) as error:
                 raise RecipeError(f"{where}: wanted a known image, question and answer, got {row}") from error
     paths = tuple(folder / image for image in images)
-    return EvalSet(name, split, labels, prompts, paths, np.array(label, np.int64), table, tuple(questions))
+    return EvalSet(name, split, labels, prompts, paths, label, possible, tuple(questions))
+
+
+def _read_images(folder: Path, labels: tuple[str, ...]) -> tuple[dict[str, int], NDArray[np.int64], NDArray[np.bool_]]:
+    """images.jsonl: name -> position, label (N,), possible (N, K)."""
+    place = {label: index for index, label in enumerate(labels)}
+    images: dict[str, int] = {}
+    label: list[int] = []
+    rows: list[NDArray[np.bool_]] = []
+    for where, row in _read_lines(folder / "images.jsonl"):
+        try:
+            name, known = row["image"], -1 if row["label"] is None else place[row["label"]]
+            possible = np.zeros(len(labels), bool)
+            possible[[place[each] for each in row["possible"]]] = True
+        except (KeyError, TypeError) as error:
+            raise RecipeError(f"{where}: wanted image, label, possible with labels of eval.json, got {row}") from error
+        if not isinstance(name, str) or name in images:
+            raise RecipeError(f"{where}: wanted the name of an image that was not listed before, got {name!r}")
+        if known >= 0 and not possible[known]:
+            raise RecipeError(f"{where}: the label {row['label']!r} is not among those it calls possible")
+        images[name] = len(label)
+        label.append(known)
+        rows.append(possible)
+    if not images:
+        raise RecipeError(f"{folder / 'images.jsonl'} lists no image; give at least one")
+    return images, np.array(label, np.int64), np.stack(rows)
 
 
 def _inside(folder: Path, name: str) -> bool:
@@ -111,10 +123,13 @@ def _write_lines(path: Path, rows: list[dict[str, Any]]) -> None:
 
 def _read_lines(path: Path) -> Iterator[tuple[str, Any]]:
     try:
-        lines = path.read_text(encoding="utf-8").splitlines()
+        # Not splitlines(): a text may hold U+2028, which is no line end in JSON Lines.
+        lines = path.read_text(encoding="utf-8").rstrip("\n").split("\n")
     except (OSError, ValueError) as error:
         raise RecipeError(f"{path} cannot be read: {error}") from error
     for number, line in enumerate(lines, 1):
+        if not line.strip():
+            continue
         try:
             yield f"{path}:{number}", json.loads(line)
         except ValueError as error:

@@ -12,6 +12,8 @@ from numpy.typing import NDArray
 import sdk
 from benchmarks.evalset import EvalSet
 from benchmarks.metrics import Retrieval
+from sdk.golden import unit_rows
+from sdk.tasks.classify import scores
 
 Tick = Callable[[str], None]
 
@@ -31,15 +33,19 @@ class Cell:
 class Result:
     """What one bundle answered in one cell.
 
-    `images`: float32 (N, D) unit norm. `top1`: the nearest label bank vector, int64 (N,). `correct`: whether that is
-    the label, bool over the images with a known label. `retrieval` ranks images by the deployed text tower's vectors of
-    the prompts. `norm_error`: largest |norm - 1| over every embedding made. `ran_on`: tower -> (variant, compute).
+    `images` (N, D) and `queries` (K, D): float32, unit norm; the queries are the deployed text tower's vectors of the
+    set's prompts. `top1`: the best label of the bank for each image, int64 (N,); `correct`: whether it is right, bool
+    over the images with a known label; `correct_by_text`: the same with `queries` for the bank, as for labels typed in
+    at run time. `retrieval` ranks images by `queries`. `norm_error`: largest |norm - 1| over every embedding made.
+    `ran_on`: tower -> (variant, compute).
     """
 
     cell: Cell
     images: NDArray[np.float32]
+    queries: NDArray[np.float32]
     top1: NDArray[np.int64]
     correct: NDArray[np.bool_]
+    correct_by_text: NDArray[np.bool_]
     retrieval: Retrieval
     norm_error: float
     ran_on: dict[str, tuple[str, str]]
@@ -56,20 +62,24 @@ def evaluate(bundle: Path, evalset: EvalSet, cell: Cell, tick: Tick) -> Result:
             rows.append(student.embed_images(path)[0])
             tick(str(cell))
         images = np.stack(rows)
-        fresh = {label: evalset.prompts[label] for label in evalset.labels if label not in student.labels}
-        for label, prompts in fresh.items():
-            student.labels.add(label, prompts)
+        for label in evalset.labels:
+            if label not in student.labels:
+                student.labels.add(label, evalset.prompts[label])
         bank = student.labels.resolve(evalset.labels).vectors
         queries = np.stack([_mean(student.embed_texts(evalset.prompts[label])) for label in evalset.labels])
         ran_on = {tower: (ran.variant, ran.compute) for tower, ran in student.ran_on.items()}
-    # Ties go to the first label, as in the SDK.
-    nearest = (images @ bank.T).argmax(axis=1)
+        spec = student.bundle.manifest.score
+    # The SDK's own scores, so that rounding and ties fall as they do in `classify`.
+    top1, by_text = (scores(images, vectors, spec).argmax(axis=1) for vectors in (bank, queries))
+    known = evalset.label >= 0
     norms = np.linalg.norm(np.concatenate([images, bank, queries]).astype(np.float64), axis=1)
     return Result(
         cell=cell,
         images=images,
-        top1=nearest,
-        correct=(nearest == evalset.label)[evalset.label >= 0],
+        queries=queries,
+        top1=top1,
+        correct=(top1 == evalset.label)[known],
+        correct_by_text=(by_text == evalset.label)[known],
         retrieval=Retrieval(images, queries, evalset.label, evalset.possible),
         norm_error=float(np.abs(norms - 1).max()),
         ran_on=ran_on,
@@ -77,5 +87,4 @@ def evaluate(bundle: Path, evalset: EvalSet, cell: Cell, tick: Tick) -> Result:
 
 
 def _mean(vectors: NDArray[np.float32]) -> NDArray[np.float32]:
-    mean = vectors.mean(axis=0)
-    return np.asarray(mean / np.linalg.norm(mean), np.float32)
+    return np.asarray(unit_rows(vectors.mean(axis=0, keepdims=True))[0], np.float32)

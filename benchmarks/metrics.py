@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -31,13 +33,16 @@ class Retrieval:
 
     def mean_average_precision(self, weights: Weights | None = None) -> float:
         """mAP in 0..1: mean over queries of the mean precision at each relevant image; `weights` draws images."""
-        drawn = np.ones(self._n) if weights is None else weights.astype(np.float64)
+        drawn = np.ones(self._n, np.int64) if weights is None else weights
         counted = drawn[self._order] * self._counts
         hits = counted * self._relevant
-        precision = np.cumsum(hits, axis=1) / np.maximum(np.cumsum(counted, axis=1), 1e-12)
+        seen, found = np.cumsum(counted, axis=1) - counted, np.cumsum(hits, axis=1) - hits
+        precision = np.zeros(len(hits))
+        for copy in range(1, int(hits.max(initial=0)) + 1):  # an image drawn twice takes two places in the ranking
+            precision += np.where(hits >= copy, (found + copy) / (seen + copy), 0).sum(axis=1)
         total = hits.sum(axis=1)
-        found = (hits * precision).sum(axis=1)[total > 0] / total[total > 0]
-        return float(found.mean()) if len(found) else 0.0
+        average = precision[total > 0] / total[total > 0]
+        return float(average.mean()) if len(average) else 0.0
 
     def figure(self, draws: int = 300) -> Figure:
         """mAP with its 95 % bootstrap interval over images."""
@@ -54,7 +59,7 @@ class Retrieval:
         return Figure(self.mean_average_precision() - other.mean_average_precision(), low, high, self._n)
 
 
-def question_only(train: list[tuple[str, str]], test: list[tuple[str, str]]) -> NDArray[np.bool_]:
+def question_only(train: Sequence[tuple[str, str]], test: Sequence[tuple[str, str]]) -> NDArray[np.bool_]:
     """Whether the most frequent training answer to the same question is right: what can be had without looking.
 
     Pairs are (question, answer). A question never seen in training gets the most frequent answer of all.

@@ -5,12 +5,13 @@ from __future__ import annotations
 import os
 import platform
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
 from benchmarks.stats import median_interval
 from sdk.manifest import Figure
@@ -25,33 +26,36 @@ class Paired:
     ratio: Figure
 
 
-def latency(call: Callable[[], object], *, min_seconds: float = 0.2, min_runs: int = 30) -> Figure:
-    """Milliseconds of one call (single-stream): median with its 95 % interval, after five warm-up calls."""
-    return paired_latency(call, lambda: None, min_seconds=min_seconds, min_runs=min_runs).a_ms
+def in_turn(
+    calls: Mapping[str, Callable[[], object]], *, min_seconds: float = 2.0, min_runs: int = 50
+) -> dict[str, NDArray[np.float64]]:
+    """Time calls in turn (A B C A B C, MLPerf's single-stream scenario): name -> milliseconds, one sample per turn.
+
+    Stops when both min_seconds and min_runs are reached. Samples of the same turn share the machine's mood, so their
+    ratio is steadier than any of the times.
+    """
+    for _ in range(5):
+        for call in calls.values():
+            call()
+    turns: list[list[int]] = []
+    started = time.perf_counter()
+    while time.perf_counter() - started < min_seconds or len(turns) < min_runs:
+        marks = [time.perf_counter_ns()]
+        for call in calls.values():
+            call()
+            marks.append(time.perf_counter_ns())
+        turns.append(marks)
+    spent = np.diff(np.array(turns, np.float64), axis=1) / 1e6
+    return {name: spent[:, index] for index, name in enumerate(calls)}
 
 
 def paired_latency(
     a: Callable[[], object], b: Callable[[], object], *, min_seconds: float = 2.0, min_runs: int = 50
 ) -> Paired:
-    """Time two calls in turn until both min_seconds and min_runs are reached (MLPerf's single-stream scenario).
-
-    Neighbours share the machine's mood, so their ratio is steadier than either time: single pairs still range widely,
-    which is why a median with an interval is reported.
-    """
-    for _ in range(5):
-        a()
-        b()
-    times: list[tuple[int, int]] = []
-    started = time.perf_counter()
-    while time.perf_counter() - started < min_seconds or len(times) < min_runs:
-        first = time.perf_counter_ns()
-        a()
-        middle = time.perf_counter_ns()
-        b()
-        times.append((middle - first, time.perf_counter_ns() - middle))
-    pairs = np.array(times, np.float64)
-    ratio = median_interval(pairs[:, 0] / pairs[:, 1])
-    return Paired(median_interval(pairs[:, 0] / 1e6), median_interval(pairs[:, 1] / 1e6), ratio)
+    """Time two calls in turn; the speed-up is the median of the ratios of each turn, for single pairs range widely."""
+    times = in_turn({"a": a, "b": b}, min_seconds=min_seconds, min_runs=min_runs)
+    ratio = median_interval(times["a"] / times["b"])
+    return Paired(median_interval(times["a"]), median_interval(times["b"]), ratio)
 
 
 def machine() -> dict[str, object]:

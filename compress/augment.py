@@ -51,7 +51,8 @@ class Augment:
         matrix = np.array([[zoom, 0, corner[0]], [0, zoom, corner[1]]], np.float32)
         moved = cv2.warpAffine(np.ascontiguousarray(frame), matrix, (size, size), borderMode=cv2.BORDER_REPLICATE)
         factor = 1 + rng.uniform(-self.brightness, self.brightness)
-        return np.clip(np.rint(moved * factor), 0, 255).astype(np.uint8)
+        changed: Frame = np.clip(np.rint(moved * factor), 0, 255).astype(np.uint8)
+        return changed
 
 
 def augment_batch(frames: Frame, indices: NDArray[np.int64], augment: Augment, seed: int, view: int) -> Frame:

@@ -5,29 +5,20 @@ from __future__ import annotations
 from typing import Literal
 
 import numpy as np
+from numpy.typing import NDArray
 
-import runtimes
 from benchmarks.evalset import EvalSet
 from benchmarks.timing import versions
-from compress.assemble import FAMILIES, Contents
+from compress.assemble import Contents
 from compress.data import Corpus, Split
 from compress.draft import Draft
 from compress.steps import package_version
-from runtimes import Unavailable
 from sdk.frames import read_frame
-from sdk.resize import Frame
+from sdk.resize import Frame, prepare
 
-# Words that no data set here was trained on: an edited label bank will hold such words.
-GOLDEN_WORDS = ("a purple submarine", "seven wooden chairs", "zebra crossing", "an unreadable qwxzy")
-
-
-def cpu_targets() -> list[str]:
-    """CPU targets of this machine that bundles are made for. Raises Unavailable when there is none."""
-    found = [str(t) for t in runtimes.targets() if t.runtime in FAMILIES and t.device == "cpu"]
-    if not found:
-        raise Unavailable("measuring a bundle needs an engine; run: pip install 'edge-pupil[openvino]'")
-    # OpenVINO first where both are here: it is the engine of the report's headline.
-    return sorted(found, reverse=True)
+# Not captions of any data set here: an edited label bank will hold phrases like these.
+GOLDEN_PHRASES = ("a purple submarine", "seven wooden chairs", "zebra crossing", "an unreadable qwxzy")
+MADE_WITH = ("torch", "nncf", "onnx", "onnxruntime", "openvino")
 
 
 def evalset(corpus: Corpus, split: Literal["val", "test"]) -> EvalSet:
@@ -48,26 +39,25 @@ def evalset(corpus: Corpus, split: Literal["val", "test"]) -> EvalSet:
 def contents(draft: Draft, corpus: Corpus, who: str, golden: int) -> Contents:
     """Label bank, golden samples (validation images and phrases) and provenance of the run's `who` bundle."""
     rng = np.random.default_rng(draft.seed)
-    chosen = rng.choice(len(corpus.val.images), golden, replace=False)
-    size = (draft.need(who, "pack")).image.size
+    chosen = _spread(corpus.val.label, golden, rng)
+    size = (draft.need(who, "gate")).image.size
     frames = [_golden_frame(read_frame(corpus.val.images[i]), size, n) for n, i in enumerate(chosen)]
     prompts = [label.prompts[0] for label in corpus.labels]
-    texts = [*GOLDEN_WORDS, *(prompts[i] for i in rng.permutation(len(prompts)))]
+    texts = [*GOLDEN_PHRASES, *(prompts[i] for i in rng.permutation(len(prompts)))]
     return Contents(
         name=f"{corpus.name}-{who}",
         labels=corpus.labels,
         templates=corpus.templates,
         frames=frames,
-        texts=tuple((texts * golden)[:golden]),
+        texts=tuple(texts[:golden]),
         licence="Apache-2.0",
         provenance={
             "made_by": f"edge-pupil {package_version()}",
             "data": f"{corpus.name} {corpus.fingerprint[:16]}",
             "data_licence": corpus.licence,
             "seed": str(draft.seed),
-            **{
-                f"version.{name}": version for name, version in versions("torch", "nncf", "onnx", "onnxruntime").items()
-            },
+            **{name: str(value) for name, value in draft.metrics.items() if name.endswith(".chosen")},
+            **{f"version.{name}": found for name, found in versions(*MADE_WITH).items()},
         },
         quality={},
     )
@@ -75,8 +65,18 @@ def contents(draft: Draft, corpus: Corpus, who: str, golden: int) -> Contents:
 
 def _golden_frame(frame: Frame, size: int, number: int) -> Frame:
     """Most golden frames are kept at the model's size, to keep the bundle small; every fourth proves the resize."""
-    from sdk.resize import prepare
-
     if number % 4 == 3:
         return np.ascontiguousarray(prepare(frame, size * 3 // 2)[: size + size // 4])
     return prepare(frame, size)
+
+
+def _spread(label: NDArray[np.int64], count: int, rng: np.random.Generator) -> NDArray[np.int64]:
+    """`count` positions of as many classes as there are, since golden samples must be told apart.
+
+    `label`: int64 (N,), -1 where unknown; those come last.
+    """
+    order = rng.permutation(np.flatnonzero(label >= 0))
+    _, first = np.unique(label[order], return_index=True)
+    diverse = rng.permutation(order[first])
+    rest = np.setdiff1d(np.arange(len(label)), diverse)
+    return np.concatenate([diverse, rest])[:count]

@@ -6,48 +6,64 @@ which), 130 interrupted.
 """
 
 import argparse
+import errno
 import json
 import os
 import shutil
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from rich.console import Console
-
-from compress.data import open_dataset
-from compress.recipe import Recipe, load_recipe
-from compress.steps import package_version, run_steps
+from compress.command import Parser, complain
+from compress.installed import INSTALL, OURS
+from compress.recipe import Recipe, load_recipe, step_name
+from compress.report import PUBLISHED, write_report
+from compress.steps import check_steps, package_version, run_steps
 from runtimes import GateFailed, PupilError, RecipeError
 
+if TYPE_CHECKING:
+    from rich.console import Console
+
 MARKER = ".pupil.json"
+GO_ON = "the same command with --resume goes on after the last finished step"
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """The command; returns the exit code."""
-    asked = _parser().parse_args(arguments)
     # Threads that wait by spinning take the cores from each other as soon as anything else runs: a training step was
     # seen to take 5.3 s beside another job, 0.6 s with this, against 0.36 and 0.5 s alone. Read when torch is loaded.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-    errors = Console(stderr=True, highlight=False, soft_wrap=True)
     try:
-        recipe = load_recipe(asked.recipe, asked.set)
-        out = asked.out if asked.out is not None else Path("out") / recipe.name
-        open_dataset(recipe.dataset.name, recipe.dataset.fields).check()
-        check_out(out, asked.resume)
-        check_space(out, recipe.disk_mb)
-        claim(out, recipe)
-        _run(recipe, out, asked.resume, errors)
+        _command(_parser().parse_args(arguments))
     except GateFailed as error:
-        errors.print(f"gate: {error}", style="red", markup=False)
+        complain(f"gate: {error}")
         return 1
     except PupilError as error:
-        errors.print(f"error: {error}", style="red", markup=False)
+        complain(f"error: {error}")
+        return 2
+    except OSError as error:
+        full = error.errno in {errno.ENOSPC, errno.EDQUOT}
+        complain(f"error: {error}; {'make room' if full else 'see to that'}, then {GO_ON}")
+        return 2
+    except ImportError as error:
+        if (error.name or "").partition(".")[0] in OURS:
+            raise  # a mistake of ours, not a package that is missing
+        complain(f"error: the maker's packages are not all here ({error}); run: {INSTALL}")
         return 2
     except KeyboardInterrupt:
-        errors.print("interrupted; the same command with --resume goes on after the last finished step", markup=False)
+        complain(f"interrupted; {GO_ON}")
         return 130
     return 0
+
+
+def check_last(recipe: Recipe) -> None:
+    """Raises RecipeError if the recipe does not end in [pack]: it would train, and have nothing to show."""
+    if not recipe.steps or step_name(recipe.steps[-1]) != "pack":
+        last = f"ends in [{step_name(recipe.steps[-1])}]" if recipe.steps else "has no steps"
+        raise RecipeError(
+            f"the recipe {recipe.name} {last}; its last step must be [pack], which measures and publishes"
+        )
 
 
 def check_out(out: Path, resume: bool) -> None:
@@ -80,19 +96,57 @@ def claim(out: Path, recipe: Recipe) -> None:
         raise RecipeError(f"cannot write into --out {out}: {error.strerror}; choose another --out") from error
 
 
-def _run(recipe: Recipe, out: Path, resume: bool, errors: Console) -> None:
+def unpublish(out: Path) -> None:
+    """Remove bundles, evaluation set and report of the run before, so that what lies there is of the last finished run.
+
+    Only in a folder that is ours: see `check_out`.
+    """
+    for path in (out / name for name in PUBLISHED):
+        if path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path)
+        else:
+            path.unlink(missing_ok=True)
+
+
+def _command(asked: argparse.Namespace) -> None:
+    """All that can be refused is refused before anything is written."""
+    recipe = load_recipe(asked.recipe, asked.set)
+    check_last(recipe)
+    out = asked.out if asked.out is not None else Path("out") / recipe.name
+    check_out(out, asked.resume)
+    check_space(out, recipe.disk_mb)
+    from rich.console import Console  # here, so that a mistake is told without it
+
+    check_steps(recipe)
+    claim(out, recipe)
+    _run(recipe, out, asked.resume, Console(stderr=True, highlight=False, soft_wrap=True))
+
+
+def _run(recipe: Recipe, out: Path, resume: bool, errors: "Console") -> None:
+    from rich.console import Console
+
+    started: list[str] = []
+
+    def on_start(name: str, why: str) -> None:
+        if not started:
+            unpublish(out)
+        started.append(name)
+        if why:
+            errors.print(f"{name}: {why}", style="yellow")
+
     def on_step(name: str, seconds: float, before: bool) -> None:
         errors.print(f"{name}: {'done before' if before else 'done'}, {seconds:.0f} s", style="green")
 
-    draft = run_steps(recipe, out, resume, on_step)
-    from compress.report import write_report  # reads bundles: heavy, and only now needed
-
-    Console().print(write_report(draft, recipe))
+    table, paths = write_report(run_steps(recipe, out, resume, on_step, on_start), recipe)
+    shown = Console()
+    shown.print(table)
+    for path in paths:
+        shown.print(str(path), soft_wrap=True, highlight=False, markup=False)
 
 
 def _parser() -> argparse.ArgumentParser:
     first = (__doc__ or "").partition("\n\n")[0]
-    parser = argparse.ArgumentParser(prog="python -m compress.distill", description=first)
+    parser = Parser(prog="python -m compress.distill", description=first)
     parser.add_argument("recipe", nargs="?", default="easy_vqa", help="a recipe's name, or a .toml file (easy_vqa)")
     parser.add_argument("--out", type=Path, help="the folder to write (out/RECIPE)")
     parser.add_argument(

@@ -76,8 +76,8 @@ class Draft:
     """The state of a run between two steps.
 
     `out`: the run's folder. `folder`: where the running step may write. `bundles`: what was published, by who
-    ("teacher", "student"). `report`: the measurements on the test split, as JSON. `metrics`: flat, dotted by step
-    ("teach.val_top1"). `seconds`: what each step cost.
+    ("teacher", "student"). `evalset`: the published test split. `report`: the measurements on it, as JSON. `metrics`:
+    flat, dotted by step ("teach.val_top1"). `seconds`: what each step cost.
     """
 
     out: Path
@@ -88,6 +88,7 @@ class Draft:
     student: ModelFiles | None = None
     store: Path | None = None
     bundles: Mapping[str, Path] = field(default_factory=dict)
+    evalset: Path | None = None
     report: Path | None = None
     metrics: Mapping[str, Metric] = field(default_factory=dict)
     seconds: Mapping[str, float] = field(default_factory=dict)

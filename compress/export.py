@@ -35,8 +35,8 @@ class ImageGraph(nn.Module):
         super().__init__()
         self.side = side
         # (x / 255 - mean) / std as one scale and one shift: two nodes instead of three.
-        self.register_buffer("scale", 1 / (255 * torch.tensor(std)))
-        self.register_buffer("shift", -torch.tensor(mean) / torch.tensor(std))
+        self.scale = nn.Parameter(1 / (255 * torch.tensor(std)), requires_grad=False)
+        self.shift = nn.Parameter(-torch.tensor(mean) / torch.tensor(std), requires_grad=False)
 
     def forward(self, image: Tensor) -> Tensor:
         """Cast, normalise, transpose, then the tower and its projection."""

@@ -232,21 +232,3 @@ def float_weight_quantizers(model: onnx.ModelProto) -> tuple[str, ...]:
     """QuantizeLinear nodes that read a stored float tensor: a weight kept in float behind Q/DQ, four times too big."""
     stored = {tensor.name for tensor in model.graph.initializer}
     return tuple(n.name for n in model.graph.node if n.op_type == "QuantizeLinear" and n.input[0] in stored)
-
-
-def expose_quantized(model: onnx.ModelProto) -> dict[str, tuple[float, int]]:
-    """Make the float tensors that are quantised per tensor graph outputs, in place: tensor -> (scale, zero point)."""
-    stored = {tensor.name: tensor for tensor in model.graph.initializer}
-    outputs = {port.name for port in model.graph.output}
-    steps = {}
-    for node in model.graph.node:
-        if node.op_type != "QuantizeLinear" or node.input[0] in stored:
-            continue
-        scale, zero = (numpy_helper.to_array(stored[name]) for name in node.input[1:3])
-        if scale.size != 1:
-            continue
-        steps[node.input[0]] = (float(scale), int(zero))
-        if node.input[0] not in outputs:
-            outputs.add(node.input[0])
-            model.graph.output.append(onnx.helper.make_tensor_value_info(node.input[0], onnx.TensorProto.FLOAT, None))
-    return steps

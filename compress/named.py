@@ -8,6 +8,7 @@ import dataclasses
 import difflib
 import importlib
 import pkgutil
+import sys
 import types
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -47,7 +48,7 @@ def find_class(package: str, name: str, what: str) -> type[Any]:
 def fill(cls: type[Any], table: Mapping[str, Any], where: str) -> Any:
     """An instance of the frozen dataclass `cls` with the fields of `table`; `where` names the table in messages.
 
-    Raises RecipeError for a field that does not exist or has the wrong type.
+    Raises RecipeError for a field that does not exist, has the wrong type, or is no finite number.
     """
     hints = get_type_hints(cls)
     known = [field.name for field in dataclasses.fields(cls)]
@@ -77,10 +78,17 @@ def _typed(hint: Any, value: Any, where: str) -> Any:
         return tuple(_typed(args[0], item, where) for item in value)
     if origin is not None and issubclass(origin, Mapping) and isinstance(value, Mapping):
         return dict(value)
-    if hint is float and isinstance(value, int) and not isinstance(value, bool):
-        return float(value)
+    if hint is float and isinstance(value, int | float) and not isinstance(value, bool):
+        return _finite(value, where)
     # bool is an int to Python; `epochs = true` is still a mistake.
     if isinstance(hint, type) and isinstance(value, hint) and (hint is bool or not isinstance(value, bool)):
         return value
     wanted = hint.__name__ if isinstance(hint, type) else str(hint)
     raise RecipeError(f"{where} must be {wanted}, got {value!r} ({type(value).__name__})")
+
+
+def _finite(value: float, where: str) -> float:
+    # An int beyond what a float holds, or nan, would go through every comparison of a step's own checks.
+    if not -sys.float_info.max <= value <= sys.float_info.max:
+        raise RecipeError(f"{where} must be a finite number, got {value}")
+    return float(value)

@@ -28,16 +28,18 @@ def prepared(images: Sequence[Path], size: int, out: Path, title: str) -> NDArra
     file = out / CACHE / f"{digest.hexdigest()[:16]}.npy"
     if not file.exists():
         _write(images, size, file, title)
-    return np.load(file, mmap_mode="r")
+    frames: NDArray[np.uint8] = np.load(file, mmap_mode="r")
+    return frames
 
 
 def _write(images: Sequence[Path], size: int, file: Path, title: str) -> None:
     file.parent.mkdir(parents=True, exist_ok=True)
     building = file.with_suffix(".tmp.npy")
-    frames = np.lib.format.open_memmap(building, mode="w+", dtype=np.uint8, shape=(len(images), size, size, 3))
-    with bar(title, len(images)) as tick:
-        for index, path in enumerate(images):
-            frames[index] = prepare(read_frame(path), size, resize="area", crop="none")
+    shape = (len(images), size, size, 3)
+    # Not through a memory map: on a full disk that kills the process without a word, and a write raises OSError.
+    with building.open("wb") as out, bar(title, len(images)) as tick:
+        np.lib.format.write_array_header_1_0(out, {"descr": "|u1", "fortran_order": False, "shape": shape})
+        for path in images:
+            out.write(prepare(read_frame(path), size, resize="area", crop="none").tobytes())
             tick("")
-    frames.flush()
     building.replace(file)

@@ -26,4 +26,8 @@ def bar(title: str, total: int) -> Iterator[Tick]:
     )
     with Progress(*columns, console=Console(stderr=True), refresh_per_second=2) as progress:
         task = progress.add_task(title, total=total, note="")
-        yield lambda note="": progress.update(task, advance=1, note=note)
+
+        def tick(note: str) -> None:
+            progress.update(task, advance=1, note=note)
+
+        yield tick

@@ -70,7 +70,7 @@ def open_store(folder: Path, teacher: str, data: str) -> Store:
         if table[name] != wanted:
             raise RecipeError(
                 f"the store {folder} was made from another {name} ({table[name][:12]}, not {wanted[:12]});"
-                " run without --resume, or remove the folder"
+                " choose another --out, or remove the folder"
             )
     for name in ARRAYS:
         if _describe(folder / f"{name}.npy") != table["arrays"][name]:

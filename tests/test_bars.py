@@ -58,7 +58,7 @@ def test_parity_norms_and_words(runs: list[dict[str, Any]]) -> None:
     for report in runs:
         for row in report["parity"]:
             if row["precision"] == "fp32":
-                assert row["cosine_min"] >= 0.9999
+                assert min(row["cosine_min"], row["text_cosine_min"]) >= 0.9999
                 assert row["same_top1"] >= 0.995
         assert max(row["norm_error"] for row in report["accuracy"]) <= 1e-5
         assert set(report["words"].values()) == {0}
@@ -74,4 +74,4 @@ def test_the_same_seed_gives_the_same_accuracy_to_a_fifth_of_a_point(runs: list[
 
 def test_ten_minutes(runs: list[dict[str, Any]]) -> None:
     """Wall clock on the reference machine, 2 cores without a GPU."""
-    assert min(report["whole"] for report in runs) <= 600
+    assert max(report["whole"] for report in runs) <= 600

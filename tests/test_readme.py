@@ -66,7 +66,11 @@ def test_the_two_commands_share_one_environment_and_use_pip(name: str, does: str
 
 
 def test_files_that_readme_and_architecture_name_exist() -> None:
-    text = README + (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
+    pages = [README, *((ROOT / name).read_text(encoding="utf-8") for name in ("CONTRIBUTING.md", "ARCHITECTURE.md"))]
+    text = "\n".join(pages)
+    later = text[text.index("## Left for later") :].split("\n\n")[1]
+    for path in re.findall(r"`((?:compress|sdk|benchmarks|runtimes|tests)/[\w/.-]+\.(?:py|md|toml))`", text):
+        assert (ROOT / path).exists() or path in later, path
     for link in re.findall(r"\]\(([^)#]+)\)", text):
         assert (ROOT / link).exists(), link
     for extra in ("openvino", "onnx", "cuda", "tensorrt", "compress", "bench", "dev"):

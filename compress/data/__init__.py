@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from compress.named import fill, find_class
+from runtimes import RecipeError
 
 
 @dataclass(frozen=True)
@@ -68,6 +69,15 @@ class Corpus:
     licence: str
     fingerprint: str
     words: tuple[str, ...]
+
+    def rounds(self, batch: int, step: str) -> int:
+        """How many whole batches the train images make. Raises RecipeError, naming `step`, when they make none."""
+        if batch > len(self.train.images):
+            raise RecipeError(
+                f"{step}.batch is {batch}, and {self.name} has {len(self.train.images)} train images: not one step; "
+                f"lower {step}.batch"
+            )
+        return len(self.train.images) // batch
 
 
 class Dataset(Protocol):

@@ -6,7 +6,6 @@ caption is true of an image if it is true of every pair left, false if of none, 
 """
 
 import hashlib
-import importlib.util
 import json
 import re
 from collections.abc import Iterable, Sequence
@@ -19,7 +18,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from compress.data import Corpus, Label, Question, Split
-from runtimes import RecipeError, Unavailable
+from compress.installed import package_folder
+from runtimes import RecipeError
 
 COLOURS = ("black", "blue", "brown", "gray", "green", "red", "teal", "yellow")
 SHAPES = ("circle", "rectangle", "triangle")
@@ -40,8 +40,9 @@ class EasyVqa:
     split_seed: int = 0
 
     def __post_init__(self) -> None:
-        if not 1 <= self.val_images <= 2000:
-            raise RecipeError(f"data.val_images must lie in 1..2000 (of 4,000 train images), got {self.val_images}")
+        # The gate decides on them, and a bundle's golden samples are drawn from them.
+        if not 50 <= self.val_images <= 2000:
+            raise RecipeError(f"data.val_images must lie in 50..2000 (of 4,000 train images), got {self.val_images}")
 
     def check(self) -> None:
         """Raises Unavailable if the package is not installed."""
@@ -76,13 +77,7 @@ class EasyVqa:
 
     @cached_property
     def _root(self) -> Path:
-        found = importlib.util.find_spec("easy_vqa")
-        if found is None or found.origin is None:
-            raise Unavailable(
-                "the data set easy_vqa needs the package easy-vqa:"
-                ' pip install "edge-pupil[compress,openvino]" (or easy-vqa==1.0)'
-            )
-        return Path(found.origin).parent / "data"
+        return package_folder("easy_vqa", "the data set easy_vqa") / "data"
 
 
 def captions() -> list[tuple[tuple[str, ...], Pairs]]:

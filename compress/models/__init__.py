@@ -3,7 +3,8 @@
 An image tower's file has `build(options, pretrained) -> Module` (float32 (N, 3, S, S), normalised, to (N, width)),
 MEAN, STD and LICENCE. A text tower's file has `build` (int64 ids, mask (N, L) to (N, width)), `tokenizer(options,
 max_length)`, `words()` (the whole words it knows, most frequent first) and LICENCE. Every built tower has the
-attribute `width`. LICENCE is {upstream name: licence}.
+attribute `width`. LICENCE is {upstream name: licence}. Options are a frozen dataclass, filled by `compress.named.fill`.
+A tower whose weights come in a package has `check()`, which raises Unavailable if that is not installed.
 """
 
 import importlib
@@ -21,8 +22,9 @@ def check_towers(image: str, text: str) -> None:
 
 def check_options(image: str, image_options: Mapping[str, Any], text: str, text_options: Mapping[str, Any]) -> None:
     """Raises what building the two towers with these options would raise; takes a second, needs torch."""
-    image_tower(image).build(image_options, pretrained=False)
-    text_tower(text).build(text_options, pretrained=False)
+    for module, options in ((image_tower(image), image_options), (text_tower(text), text_options)):
+        getattr(module, "check", lambda: None)()  # without its pretrained weights a tower builds all the same
+        module.build(options, pretrained=False)
 
 
 def image_tower(name: str) -> Any:

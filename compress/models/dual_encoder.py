@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file, save
 from torch import Tensor, nn
 
 from compress.draft import ImageSpec, ModelFiles, TextSpec
@@ -91,7 +91,8 @@ def save_model(model: DualEncoder, shape: Shape, folder: Path) -> ModelFiles:
     for name, side in (("image", model.image), ("text", model.text)):
         # Contiguous: safetensors refuses the channels_last strides that training uses.
         state = {key: tensor.detach().contiguous() for key, tensor in side.state_dict().items()}
-        save_file(state, folder / f"{name}.safetensors")
+        # Written here and not by safetensors, whose own error on a full disk is no OSError.
+        (folder / f"{name}.safetensors").write_bytes(save(state))
     texts.tokenizer(shape.text_options, shape.max_length).save(str(folder / "tokenizer.json"))
     return ModelFiles(
         image=ImageSpec(

@@ -1,7 +1,8 @@
 """Ways to put Q/DQ nodes into a float ONNX graph, one file each, found by name. The quantize step tries all it is told
 to and keeps the one that measures best: where Q/DQ nodes stand decides which integer kernels an engine can use.
 
-A quantizer module has `quantize(job: Job) -> None`, which writes `job.out`.
+A quantizer module has `quantize(job: Job) -> None`, which writes `job.out`, and `check()`, which raises Unavailable
+if the package that it drives is not installed.
 """
 
 from __future__ import annotations

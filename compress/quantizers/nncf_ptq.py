@@ -8,7 +8,13 @@ import logging
 import onnx
 
 from compress.graph import unsigned_activations
+from compress.installed import package_folder
 from compress.quantizers import Job
+
+
+def check() -> None:
+    """Raises Unavailable if NNCF is not installed."""
+    package_folder("nncf", "the quantizer nncf_ptq", "pip install 'edge-pupil[compress]'")
 
 
 def quantize(job: Job) -> None:

@@ -8,16 +8,19 @@ from collections.abc import Iterator
 
 import onnx
 
+from compress.installed import package_folder
 from compress.quantizers import Job
-from runtimes import Array, Unavailable
+from runtimes import Array
+
+
+def check() -> None:
+    """Raises Unavailable if ONNX Runtime is not installed."""
+    package_folder("onnxruntime", "the quantizer ort_static", "pip install 'edge-pupil[onnx]'")
 
 
 def quantize(job: Job) -> None:
-    """Write `job.out`, an int8 Q/DQ graph with per-channel weights. Raises Unavailable without ONNX Runtime."""
-    try:
-        from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantType, quantize_static
-    except ImportError as error:
-        raise Unavailable(f"ort_static needs ONNX Runtime ({error}); run: pip install 'edge-pupil[onnx]'") from error
+    """Write `job.out`, an int8 Q/DQ graph with per-channel weights."""
+    from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantType, quantize_static
 
     class Reader(CalibrationDataReader):  # type: ignore[misc]
         def __init__(self) -> None:

@@ -1,10 +1,12 @@
 """Steps, one file each, found by name: `steps/teach.py` holds the class `Teach`, and `run_steps` drives them.
 
 A step's file imports torch inside functions only: its fields must be checkable in a blink. A step may also have
-`check()`, which raises what can be known before any step has run.
+`check()`, which raises what can be known before any step has run: packages that are missing, options of towers.
 
 Each step writes DIR/.work/NN-name/, built as NN-name.tmp and renamed when done, so a folder without .tmp is whole.
-Its step.json holds the key: a hash of everything that decides the result. Same key, same result: --resume skips it.
+Its step.json holds the key, a hash of everything that decides the result: data, configuration, seed, our sources, the
+versions of the packages that make numbers, the engines of this machine. Same key, same result: --resume skips the
+step, unless one of the files that it made is no longer what step.json says of it.
 """
 
 import dataclasses
@@ -12,38 +14,58 @@ import hashlib
 import json
 import shutil
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
+from typing import Any
 
+from compress import installed
 from compress.data import open_dataset
 from compress.draft import Draft
 from compress.recipe import Recipe, Step, step_name
+from sdk.bundle import sha256_of
 
+OnStart = Callable[[str, str], None]
 OnStep = Callable[[str, float, bool], None]
 WORK = ".work"
 DONE = "step.json"
+OTHER_CODE = "made by other code or versions, again"
 
 
-def run_steps(recipe: Recipe, out: Path, resume: bool = False, on_step: OnStep | None = None) -> Draft:
+def check_steps(recipe: Recipe) -> None:
+    """Ask every step what only heavy packages can tell; nothing is written. Raises what the steps' `check` raise."""
+    open_dataset(recipe.dataset.name, recipe.dataset.fields).check()
+    for step in recipe.steps:
+        getattr(step, "check", lambda: None)()
+
+
+def run_steps(
+    recipe: Recipe,
+    out: Path,
+    resume: bool = False,
+    on_step: OnStep | None = None,
+    on_start: OnStart | None = None,
+) -> Draft:
     """Run the steps of `recipe` in order inside the folder `out` and return the last draft.
 
     With `resume`, a step that finished before under the same key is skipped; the first one that did not, and all
-    after it, run. `on_step(name, seconds, done_before)` is called after each. Raises what the steps raise.
+    after it, run. `on_start(name, why)` is called before each step that really runs; `why` is empty unless an earlier
+    result had to be thrown away that the user may expect to see again. `on_step(name, seconds, done_before)` is called
+    after each. Raises what the steps raise; call `check_steps` before, so that mistakes show before any work.
     """
     out = out.resolve()
     draft = Draft(out=out, folder=out, seed=recipe.seed, dataset=recipe.dataset)
     key = open_dataset(recipe.dataset.name, recipe.dataset.fields).fingerprint()
-    for step in recipe.steps:
-        # What only torch can tell (a tower's options) is asked of all steps before the first one works.
-        getattr(step, "check", lambda: None)()
     _clean(out / WORK)
     for number, step in enumerate(recipe.steps, start=1):
         name = step_name(step)
         folder = out / WORK / f"{number:02d}-{name}"
         key = step_key(step, recipe.seed, key)
-        done = _finished(folder, out, key) if resume else None
+        record = _record(folder) if resume else {}
+        done = _finished(record, out, key)
         before = done is not None
+        if not before and on_start is not None:
+            on_start(name, OTHER_CODE if record and record.get("made_by") != installed.environment() else "")
         draft = done if done is not None else _run(step, draft, folder, key)
         resume = resume and before  # what follows a step that ran must run too
         if on_step is not None:
@@ -54,7 +76,7 @@ def run_steps(recipe: Recipe, out: Path, resume: bool = False, on_step: OnStep |
 def step_key(step: Step, seed: int, previous: str) -> str:
     """sha256 (hex) of all that decides a step's result; `previous` is the key before it (the first: of the data)."""
     config = dataclasses.asdict(step)  # type: ignore[call-overload]
-    parts = [package_version(), step_name(step), config, seed, previous]
+    parts = [installed.environment(), step_name(step), config, seed, previous]
     return hashlib.sha256(json.dumps(parts, sort_keys=True, default=str).encode()).hexdigest()
 
 
@@ -72,15 +94,25 @@ def _clean(work: Path) -> None:
         shutil.rmtree(left)
 
 
-def _finished(folder: Path, out: Path, key: str) -> Draft | None:
+def _record(folder: Path) -> dict[str, Any]:
+    """The step.json of a finished step; empty where there is none that can be read."""
     try:
         record = json.loads((folder / DONE).read_text(encoding="utf-8"))
-        if record["key"] != key:
-            return None
+    except (OSError, ValueError):
+        return {}
+    return record if isinstance(record, dict) else {}
+
+
+def _finished(record: dict[str, Any], out: Path, key: str) -> Draft | None:
+    """The draft of a step that was made under `key` and whose files are still what they were."""
+    if record.get("key") != key:
+        return None
+    try:
         draft = Draft.from_json(record["draft"], out)
-    except (OSError, ValueError, KeyError, TypeError):
+        whole = all(_facts(out / name) == facts for name, facts in record["files"].items())
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return None  # unreadable is the same as not done
-    return draft if all(path.exists() for path in draft.paths()) else None
+    return draft if whole and all(path.exists() for path in draft.paths()) else None
 
 
 def _run(step: Step, draft: Draft, folder: Path, key: str) -> Draft:
@@ -89,9 +121,32 @@ def _run(step: Step, draft: Draft, folder: Path, key: str) -> Draft:
     started = time.perf_counter()
     after = step.run(dataclasses.replace(draft, folder=building))
     seconds = {**after.seconds, name: round(time.perf_counter() - started, 2)}
+    made = {path for path in after.paths() if path not in draft.paths() and path != building}
+    files = {file: _facts(file) for file in sorted(_files(made))}
     after = dataclasses.replace(after, seconds=seconds).moved(building, folder)
-    (building / DONE).write_text(json.dumps({"key": key, "draft": after.to_json()}), encoding="utf-8")
+    record = {
+        "key": key,
+        "made_by": installed.environment(),
+        "files": {_moved(file, building, folder).relative_to(draft.out).as_posix(): f for file, f in files.items()},
+        "draft": after.to_json(),
+    }
+    (building / DONE).write_text(json.dumps(record), encoding="utf-8")
     if folder.exists():
         shutil.rmtree(folder)
     building.replace(folder)
     return after
+
+
+def _files(paths: set[Path]) -> Iterator[Path]:
+    """The files among `paths`, and all that lie in the folders among them."""
+    for path in paths:
+        yield from (found for found in path.rglob("*") if found.is_file()) if path.is_dir() else (path,)
+
+
+def _moved(path: Path, old: Path, new: Path) -> Path:
+    return new / path.relative_to(old) if path.is_relative_to(old) else path
+
+
+def _facts(file: Path) -> dict[str, Any]:
+    """Size in bytes and sha256 (hex) of a file. Raises OSError if it is not there."""
+    return {"size": file.stat().st_size, "sha256": sha256_of(file)}

@@ -5,14 +5,21 @@ teacher's affinities between images and captions (TinyCLIP), and the data's own 
 """
 
 import dataclasses
+import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal
 
 from compress.data import Corpus, open_dataset
 from compress.draft import Draft, ModelFiles
 from compress.models import check_options, check_towers
 from runtimes import RecipeError
+
+# What a student keeps of a tower where the recipe says nothing; of one that is not named here: everything.
+STUDENTS: Mapping[str, Mapping[str, Any]] = {
+    "efficientnet_lite0": {"blocks": [1, 1, 2, 2, 2, 1]},
+    "minilm": {"layers": 2, "vocab": 8000},
+}
 
 if TYPE_CHECKING:
     import numpy as np
@@ -24,19 +31,20 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Distill:
-    """`image`, `text`: the student's towers by name, with options; size, joint space and phrase length are the
-    teacher's. `inherit`: start from the teacher's weights wherever a tensor has the same name and shape (from scratch,
-    a small network learns colours at once, but shapes only after many epochs). `epochs`: passes over the train
-    images, each in the next of the stored views. `text_every`: one step in that many trains the text side, with
-    `phrases` everyday phrases; in the others the images meet the teacher's captions (CLIP-KD's interactive loss),
-    which costs half. `lr`, `text_lr`: peak learning rates of AdamW. `warmup`: share of the steps in which they rise.
-    Weights of the losses: `feature` (image vectors), `text_feature` (phrase vectors), `affinity`, `contrast`.
+    """`image`, `text`: the student's towers by name, with options (see STUDENTS where there are none); size, joint
+    space, phrase length and logit scale are the teacher's. `inherit`: start from the teacher's weights wherever a
+    tensor has the same name and shape (from scratch, a small network learns colours at once, but shapes only after
+    many epochs). `epochs`: passes over the train images, each in the next of the stored views. `text_every`: one step
+    in that many trains the text side, with `phrases` everyday phrases; in the others the images meet the teacher's
+    captions (CLIP-KD's interactive loss), which costs half. `lr`, `text_lr`: peak learning rates of AdamW. `warmup`:
+    share of the steps in which they rise. Weights of the losses: `feature` (image vectors), `text_feature` (phrase
+    vectors), `affinity`, `contrast`.
     """
 
     image: str = "efficientnet_lite0"
-    image_options: Mapping[str, Any] = field(default_factory=lambda: {"blocks": [1, 1, 2, 2, 2, 1]})
+    image_options: Mapping[str, Any] | None = None
     text: str = "minilm"
-    text_options: Mapping[str, Any] = field(default_factory=lambda: {"layers": 2, "vocab": 8000})
+    text_options: Mapping[str, Any] | None = None
     inherit: bool = True
     epochs: int = 3
     batch: int = 64
@@ -64,7 +72,12 @@ class Distill:
 
     def check(self) -> None:
         """Raises RecipeError for options that the towers refuse, Unavailable if a tower's package is missing."""
-        check_options(self.image, self.image_options, self.text, self.text_options)
+        check_options(self.image, self._options("image"), self.text, self._options("text"))
+
+    def _options(self, tower: Literal["image", "text"]) -> Mapping[str, Any]:
+        """The options of a tower: those of the recipe, or this step's own for the tower of that name."""
+        given: Mapping[str, Any] | None = getattr(self, f"{tower}_options")
+        return STUDENTS.get(getattr(self, tower), {}) if given is None else given
 
     def run(self, draft: Draft) -> Draft:
         """Adds `student` and the metrics distill.val_top1, val_cosine (image
@@ -74,15 +87,17 @@ class Distill:
 
         teacher: ModelFiles = draft.need("teacher", "distill")
         corpus = open_dataset(draft.dataset.name, draft.dataset.fields).load()
+        corpus.rounds(self.batch, "distill")  # refuses a batch that is too large before any weights are read
         identity = hash_files(teacher.image.weights, teacher.text.weights)
         store = open_store(draft.need("store", "distill"), identity, corpus.fingerprint)
         # Only where the vocabulary is cut do words need protection; other text towers may not know `keep`.
-        keep = {"keep": list(corpus.words)} if "vocab" in self.text_options else {}
+        text_options = self._options("text")
+        keep = {"keep": list(corpus.words)} if "vocab" in text_options else {}
         shape = Shape(
             image=self.image,
-            image_options=self.image_options,
+            image_options=self._options("image"),
             text=self.text,
-            text_options={**keep, **self.text_options},
+            text_options={**keep, **text_options},
             size=teacher.image.size,
             dim=teacher.dim,
             max_length=teacher.text.max_length,
@@ -107,9 +122,9 @@ class Distill:
         tower, teacher = image_tower(self.image), draft.need("teacher", "distill")
         frames = prepared(corpus.train.images, shape.size, draft.out, "distill: read train")
         matches = torch.from_numpy(corpus.train.matches)
-        model = self._start(shape, teacher)
+        model = self._start(shape, teacher, store.header.logit_scale)
         texts = _Texts(shape, corpus, store, self.phrases, rng)
-        rounds = len(frames) // self.batch
+        rounds = corpus.rounds(self.batch, "distill")
         optimizer, schedule = self._optimizer(model, self.epochs * rounds)
         model.train()
         with bar("distill: train", self.epochs * rounds) as tick:
@@ -130,14 +145,14 @@ class Distill:
                         store.header.logit_scale,
                     )
                     optimizer.zero_grad()
-                    loss.backward()
+                    loss.backward()  # type: ignore[no-untyped-call]
                     optimizer.step()
                     schedule.step()
                     tick(f"loss {loss.item():.3f}")
         return model.eval()
 
-    def _start(self, shape: "Shape", teacher: ModelFiles) -> "DualEncoder":
-        """The untrained student, with what it can take over from the teacher."""
+    def _start(self, shape: "Shape", teacher: ModelFiles, scale: float) -> "DualEncoder":
+        """The untrained student, with what it can take over from the teacher; `scale`: factor on cosines."""
         import torch
 
         from compress.models.dual_encoder import build, inherit
@@ -146,7 +161,9 @@ class Distill:
         if self.inherit:
             inherit(model.image, teacher.image.weights)
             inherit(model.text.projection, teacher.text.weights, "projection.")
-        return model.to(memory_format=torch.channels_last)  # type: ignore[call-overload, no-any-return]
+        # The losses use the teacher's factor and train none: the student's probabilities mean what the teacher's do.
+        torch.nn.init.constant_(model.logit_scale, math.log(scale))
+        return model.to(memory_format=torch.channels_last)
 
     def _loss(
         self, student: "tuple[Tensor, Tensor]", teacher: "tuple[Tensor, Tensor]", matches: "Tensor", scale: float
@@ -222,7 +239,7 @@ class _Texts:
     def draw(self) -> "tuple[Tensor, Tensor, Tensor]":
         """ids and mask, int64 (C + P, longest), and the teacher's unit vectors, float32 (C + P, dim)."""
         rows = [wordings[self._rng.integers(len(wordings))] for wordings in self._wordings]
-        start = self._rng.integers(max(1, len(self._by_length) - self._phrases))
+        start = self._rng.integers(max(1, len(self._by_length) - self._phrases + 1))
         rows += self._by_length[start : start + self._phrases].tolist()
         longest = int(self._mask[rows].sum(1).max())
         return self._ids[rows, :longest], self._mask[rows, :longest], self._vectors[rows]

@@ -21,6 +21,13 @@ if TYPE_CHECKING:
     from compress.models.dual_encoder import DualEncoder
 
 TEMPLATES = ("{}", "a {}", "a photo of a {}", "the {} is here", "{} {}", "a {} and a {}", "{} of the {}")
+# In no phrase that anything is trained on: the report tells with them what becomes of words that are new.
+HELD_OUT_WORDS = (
+    *("submarine", "quokka", "thermodynamics", "xylophone", "brouhaha"),
+    *("zucchini", "kiosk", "jellyfish", "onomatopoeia", "barcode"),
+)
+# Draws for each phrase that is wanted: five are enough even where half of all possible phrases are.
+DRAWS = 50
 
 
 @dataclass(frozen=True)
@@ -41,6 +48,11 @@ class Embed:
             raise RecipeError("embed: views and batch must be at least 1, words at least 2")
         if not 0 < self.held_out < self.phrases:
             raise RecipeError(f"embed.held_out must lie between 1 and phrases - 1 ({self.phrases - 1})")
+        if 2 * self.phrases > possible_phrases(self.words):
+            raise RecipeError(
+                f"embed.words: {self.words} words make {possible_phrases(self.words)} phrases, and phrases may be "
+                f"at most half of that, not {self.phrases}; raise words or lower phrases"
+            )
 
     def run(self, draft: Draft) -> Draft:
         """Adds `store` and the metrics embed.vectors (how many) and embed.mbytes (1e6 bytes)."""
@@ -99,21 +111,38 @@ class Embed:
         return made
 
     def _texts(self, corpus: Corpus, tower: str, seed: int) -> list[str]:
-        """Every wording of every caption and label, then `phrases` distinct others."""
+        """Every wording of every caption and label, then `phrases` distinct others without any of HELD_OUT_WORDS.
+
+        Raises RecipeError if the tower knows too few words for that many.
+        """
         import numpy as np
 
         from compress.models import text_tower
 
         known = [wording for wordings in corpus.captions for wording in wordings]
         known += [prompt for label in corpus.labels for prompt in (label.name, *label.prompts)]
-        frequent = text_tower(tower).words()[: self.words]
+        frequent, own = (
+            [word for word in words if word not in HELD_OUT_WORDS]
+            for words in (text_tower(tower).words(), corpus.words)
+        )
+        frequent = frequent[: self.words]
         rng = np.random.default_rng(seed)
         unique = dict.fromkeys(known)
         wanted = len(unique) + self.phrases
-        while len(unique) < wanted:
+        for _ in range(DRAWS * self.phrases if frequent else 0):
+            if len(unique) == wanted:
+                return list(unique)
             template = TEMPLATES[rng.integers(len(TEMPLATES))]
             # The data set's own words meet the others, so that "a blue dog" keeps its blue.
-            vocabulary = corpus.words if rng.random() < 0.15 else frequent
+            vocabulary = own if rng.random() < 0.15 and own else frequent
             second = frequent[rng.integers(len(frequent))]
             unique[template.format(vocabulary[rng.integers(len(vocabulary))], second)] = None
-        return list(unique)
+        raise RecipeError(
+            f"embed: {len(frequent)} words of the text tower {tower} make too few phrases for {self.phrases} distinct "
+            "ones; lower embed.phrases"
+        )
+
+
+def possible_phrases(words: int) -> int:
+    """How many distinct phrases the templates make of that many words."""
+    return sum(words ** template.count("{}") for template in TEMPLATES)

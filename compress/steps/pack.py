@@ -28,7 +28,7 @@ class Pack:
     seconds: float = 3.0
 
     def __post_init__(self) -> None:
-        if self.seconds <= 0:
+        if not self.seconds > 0:
             raise RecipeError(f"pack.seconds must be above 0, got {self.seconds:g}")
 
     def run(self, draft: Draft) -> Draft:
@@ -50,7 +50,7 @@ class Pack:
         report = draft.folder / "measured.json"
         report.write_text(json.dumps(measured.table, indent=1), encoding="utf-8")
         published = {who: draft.out / who for who in gated}
-        return dataclasses.replace(draft, bundles=published, report=report)
+        return dataclasses.replace(draft, bundles=published, evalset=draft.out / "eval", report=report)
 
 
 def publish_bundle(gated: Path, out: Path, quality: dict[str, dict[str, Figure]], split: str) -> None:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from compress.augment import Augment
 from compress.data import Corpus, open_dataset
 from compress.draft import Draft
-from compress.models import check_options, check_towers
+from compress.models import check_options, check_towers, text_tower
 from runtimes import RecipeError
 
 if TYPE_CHECKING:
@@ -55,15 +55,16 @@ class Teach:
     def check(self) -> None:
         """Raises RecipeError for options that the towers refuse, Unavailable if a tower's package is missing."""
         check_options(self.image, self.image_options, self.text, self.text_options)
+        text_tower(self.text).tokenizer(self.text_options, self.max_length)
 
     def run(self, draft: Draft) -> Draft:
         """Adds `teacher` and the metrics teach.val_top1 (share of the labelled validation images) and teach.val_n."""
         from compress.encode import class_vectors, encode_frames, top1
-        from compress.models import text_tower
         from compress.models.dual_encoder import Shape, save_model
         from compress.prepared import prepared
 
         corpus = open_dataset(draft.dataset.name, draft.dataset.fields).load()
+        corpus.rounds(self.batch, "teach")  # refuses a batch that is too large before any weights are read
         shape = Shape(**{item.name: getattr(self, item.name) for item in dataclasses.fields(Shape)})
         model = self._train(shape, corpus, draft)
         tokenizer = text_tower(self.text).tokenizer(self.text_options, self.max_length)
@@ -90,10 +91,10 @@ class Teach:
         tower = image_tower(self.image)
         frames = prepared(corpus.train.images, self.size, draft.out, "teach: read train")
         matches = torch.from_numpy(corpus.train.matches)
-        model = build(shape).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        model = build(shape).to(memory_format=torch.channels_last)
         model.text.tower.requires_grad_(False)
         captions = self._caption_features(model, corpus)
-        rounds = len(frames) // self.batch
+        rounds = corpus.rounds(self.batch, "teach")
         optimizer, schedule = self._optimizer(model, self.epochs * rounds)
         model.train()
         model.text.tower.eval()
@@ -110,7 +111,7 @@ class Teach:
                     logits = model.scale() * cosines(model.encode_image(pixels), model.text.projection(texts))
                     loss = multi_positive_info_nce(logits, matches[chosen])
                     optimizer.zero_grad()
-                    loss.backward()
+                    loss.backward()  # type: ignore[no-untyped-call]
                     optimizer.step()
                     schedule.step()
                     tick(f"loss {loss.item():.3f}")
@@ -121,7 +122,6 @@ class Teach:
         import torch
 
         from compress.encode import tokens
-        from compress.models import text_tower
 
         tokenizer = text_tower(self.text).tokenizer(self.text_options, self.max_length)
         tower = model.text.tower.eval()

@@ -28,7 +28,7 @@ def folder(tmp_path: Path) -> Path:
         images=tuple(paths),
         label=np.array([0, -1, 1]),
         possible=np.array([[True, False], [True, True], [False, True]]),
-        questions=((0, "is it red?", "yes"), (2, "is it red?", "no")),
+        questions=((0, "is it\u2028red?", "yes"), (2, "is it red?", "no")),
     )
     write_evalset(tmp_path / "eval", evalset)
     return tmp_path / "eval"
@@ -40,7 +40,7 @@ def test_round_trip(folder: Path) -> None:
     assert found.prompts == {"red": ("a red one", "red"), "blue": ("a blue one",)}
     assert found.label.tolist() == [0, -1, 1]
     assert found.possible.tolist() == [[True, False], [True, True], [False, True]]
-    assert found.questions == ((0, "is it red?", "yes"), (2, "is it red?", "no"))
+    assert found.questions == ((0, "is it\u2028red?", "yes"), (2, "is it red?", "no"))
     assert [path.name for path in found.images] == ["0.png", "1.png", "2.png"]
     assert all(path.is_relative_to(folder) for path in found.images)
 
@@ -74,6 +74,9 @@ def test_another_format(folder: Path) -> None:
     ("file", "line", "text"),
     [
         ("images.jsonl", '{"image": "images/0.png", "label": "green", "possible": []}', "with labels of eval.json"),
+        ("images.jsonl", '{"image": 5, "label": "red", "possible": ["red"]}', "wanted the name of an image"),
+        ("images.jsonl", '{"image": "images/0.png", "label": null, "possible": []}', "not listed before"),
+        ("images.jsonl", '{"image": "images/7.png", "label": "red", "possible": ["blue"]}', "not among those it calls"),
         ("images.jsonl", "{", r"images\.jsonl:4 is not JSON"),
         ("questions.jsonl", '{"image": "images/9.png", "question": "?", "answer": "no"}', "wanted a known image"),
     ],
@@ -94,3 +97,9 @@ def test_missing_lines_file(folder: Path) -> None:
 def test_questions_may_be_missing(folder: Path) -> None:
     (folder / "questions.jsonl").unlink()
     assert read_evalset(folder).questions == ()
+
+
+def test_no_images(folder: Path) -> None:
+    (folder / "images.jsonl").write_text("")
+    with pytest.raises(RecipeError, match=r"images\.jsonl lists no image"):
+        read_evalset(folder)

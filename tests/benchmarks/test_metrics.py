@@ -38,7 +38,7 @@ def test_weights_repeat_images() -> None:
     twice = _retrieval([*similar, similar[2]], [0, 0, 1, 1])
     weighted = _retrieval(similar, [0, 0, 1])
     assert weighted.mean_average_precision(np.array([1, 1, 2])) == pytest.approx(
-        twice.mean_average_precision(), abs=0.15
+        twice.mean_average_precision(), abs=1e-12
     )
 
 

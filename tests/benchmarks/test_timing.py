@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import time
 
-from benchmarks.timing import latency, machine, paired_latency, versions
+from benchmarks.timing import in_turn, machine, paired_latency, versions
 
 
 def test_ratio_of_a_call_that_takes_three_times_as_long() -> None:
@@ -19,8 +19,11 @@ def test_stops_only_after_both_limits() -> None:
     assert pair.ratio.n >= 10
 
 
-def test_latency_is_in_milliseconds() -> None:
-    assert 1.9 < latency(lambda: time.sleep(0.002), min_seconds=0, min_runs=20).value < 4
+def test_times_are_taken_in_turn() -> None:
+    order: list[str] = []
+    times = in_turn({n: lambda n=n: order.append(n) for n in "abc"}, min_seconds=0, min_runs=7)  # type: ignore[misc]
+    assert "".join(order[15:]) == "abc" * 7  # after five warm-up turns
+    assert {name: len(values) for name, values in times.items()} == {"a": 7, "b": 7, "c": 7}
 
 
 def test_machine_and_versions_say_what_matters() -> None:

@@ -90,5 +90,12 @@ def test_the_fingerprint_follows_the_fields() -> None:
 def test_bad_fields_are_refused() -> None:
     with pytest.raises(RecipeError, match=r"val_imges.*did you mean 'val_images'"):
         open_dataset("easy_vqa", {"val_imges": 3})
-    with pytest.raises(RecipeError, match="val_images must lie in"):
-        open_dataset("easy_vqa", {"val_images": 0})
+    for few in (0, 5, 49, 2001):
+        with pytest.raises(RecipeError, match=rf"val_images must lie in 50\.\.2000 .* got {few}"):
+            open_dataset("easy_vqa", {"val_images": few})
+
+
+def test_a_batch_larger_than_the_train_images_is_refused(corpus: Corpus) -> None:
+    assert corpus.rounds(3600, "teach") == 1
+    with pytest.raises(RecipeError, match=r"teach\.batch is 3601, and easy_vqa has 3600 train images: not one step"):
+        corpus.rounds(3601, "teach")

