@@ -8,6 +8,7 @@ name = "easy_vqa"
 epochs = 8
 """
 
+import re
 import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -64,11 +65,14 @@ def load_recipe(name_or_path: str | Path, overrides: Sequence[str] = ()) -> Reci
             raise RecipeError(f"a recipe has no setting {key!r}{did_you_mean(key, TOP)}; settings: {known}")
         if not isinstance(value, TOP[key]) or isinstance(value, bool):
             raise RecipeError(f"{key} must be {TOP[key].__name__}, got {value!r}")
+    name = top.get("name", Path(name_or_path).stem)
+    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_-]*", name):  # it names the folder out/NAME
+        raise RecipeError(f"a recipe's name is letters, digits, '-' and '_', got {name!r}")
     if top.get("seed", 0) < 0:
         raise RecipeError(f"seed must be 0 or more, got {top['seed']}")
     steps = [(key, value) for key, value in table.items() if isinstance(value, Mapping) and key != "data"]
     return Recipe(
-        name=top.get("name", Path(name_or_path).stem),
+        name=name,
         description=top.get("description", ""),
         seed=top.get("seed", 0),
         disk_mb=top.get("disk_mb", 1000),

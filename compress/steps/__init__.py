@@ -23,6 +23,7 @@ from compress import installed
 from compress.data import open_dataset
 from compress.draft import Draft
 from compress.recipe import Recipe, Step, step_name
+from runtimes import RecipeError
 from sdk.bundle import sha256_of
 
 OnStart = Callable[[str, str], None]
@@ -33,7 +34,18 @@ OTHER_CODE = "made by other code or versions, again"
 
 
 def check_steps(recipe: Recipe) -> None:
-    """Ask every step what only heavy packages can tell; nothing is written. Raises what the steps' `check` raise."""
+    """Refuse what can be known before any step runs; nothing is written.
+
+    Raises RecipeError for a step that needs what none before it makes (`needs`, `makes`), and what the data set's and
+    the steps' `check` raise: what only heavy packages can tell.
+    """
+    made: set[str] = set()
+    for step in recipe.steps:
+        missing = [need for need in getattr(step, "needs", ()) if need not in made]
+        if missing:
+            name, order = step_name(step), ", ".join(step_name(each) for each in recipe.steps)
+            raise RecipeError(f"[{name}] needs {missing[0]}, and no step before it makes that; the recipe has: {order}")
+        made.update(getattr(step, "makes", ()))
     open_dataset(recipe.dataset.name, recipe.dataset.fields).check()
     for step in recipe.steps:
         getattr(step, "check", lambda: None)()

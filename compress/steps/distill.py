@@ -8,7 +8,7 @@ import dataclasses
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from compress.data import Corpus, open_dataset
 from compress.draft import Draft, ModelFiles
@@ -40,6 +40,9 @@ class Distill:
     share of the steps in which they rise. Weights of the losses: `feature` (image vectors), `text_feature` (phrase
     vectors), `affinity`, `contrast`.
     """
+
+    needs: ClassVar = ("teacher", "store")
+    makes: ClassVar = ("student",)
 
     image: str = "efficientnet_lite0"
     image_options: Mapping[str, Any] | None = None

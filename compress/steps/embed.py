@@ -7,7 +7,7 @@ that nobody thought of when it was trained.
 
 import dataclasses
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 from compress.augment import Augment
 from compress.data import Corpus, open_dataset
@@ -35,6 +35,9 @@ class Embed:
     """`views`: seeded variants of each train image, the first one plain. `phrases`: how many everyday phrases;
     `held_out`: how many of them only measure. `words`: they are made of that many most frequent words.
     """
+
+    needs: ClassVar = ("teacher",)
+    makes: ClassVar = ("store",)
 
     views: int = 4
     phrases: int = 4000

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import dataclasses
 from dataclasses import dataclass
+from typing import ClassVar
 
 from compress.data import open_dataset
 from compress.draft import Draft, ModelFiles
@@ -17,6 +18,9 @@ class Gate:
     `max_map_drop` of text-to-image mAP (0..1), on the validation split and on every engine. `golden`: samples that the
     bundle carries to prove itself with.
     """
+
+    needs: ClassVar = ("graphs",)
+    makes: ClassVar = ("bundles",)
 
     max_drop: float = 1.0
     max_map_drop: float = 0.02

@@ -10,7 +10,7 @@ import json
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from compress.data import open_dataset
 from compress.draft import Draft
@@ -24,6 +24,9 @@ if TYPE_CHECKING:
 @dataclass(frozen=True)
 class Pack:
     """`seconds`: how long each pair of models is timed."""
+
+    needs: ClassVar = ("bundles",)
+    makes: ClassVar = ("report",)
 
     seconds: float = 3.0
 

@@ -13,7 +13,7 @@ import functools
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 from compress.data import open_dataset
 from compress.draft import Draft, ModelFiles
@@ -36,6 +36,9 @@ class Quantize:
     `held_out`: validation images, or phrases held out of training, on which candidates are compared. `distance`: mean
     cosine distance from float that a candidate may have to be chosen by speed; the nearest one needs no leave.
     """
+
+    needs: ClassVar = ("teacher", "student", "store")
+    makes: ClassVar = ("graphs",)
 
     quantizers: tuple[str, ...] = ("nncf_ptq", "ort_static")
     samples: int = 300

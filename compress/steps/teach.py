@@ -7,7 +7,7 @@ image tower learns end to end, against a projection of those features.
 import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from compress.augment import Augment
 from compress.data import Corpus, open_dataset
@@ -27,6 +27,8 @@ class Teach:
     `max_length`: tokens per phrase. `epochs`: passes over the train images. `lr`: peak learning rate of AdamW for the
     image tower; the fresh projections use `projection_lr`. `warmup`: share of the steps in which it rises.
     """
+
+    makes: ClassVar = ("teacher",)
 
     image: str = "efficientnet_lite0"
     image_options: Mapping[str, Any] = field(default_factory=dict)

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from compress.recipe import load_recipe, step_name
+from compress.steps import check_steps
 from compress.steps.distill import Distill
 from compress.steps.teach import Teach
 from runtimes import RecipeError
@@ -81,6 +82,7 @@ def test_overrides_are_typed_as_toml_is(recipe: Path) -> None:
         ("sead=1", r"a recipe has no setting 'sead' \(did you mean 'seed'\?\)"),
         ("seed=one", "seed must be int, got 'one'"),
         ("seed=-1", "seed must be 0 or more, got -1"),
+        ("name=../evil", r"a recipe's name is letters, digits, '-' and '_', got '\.\./evil'"),
         ("data.name=easy_vqq", r"no data set named 'easy_vqq' \(did you mean 'easy_vqa'\?\)"),
         ("data.val=3", r"\[data\] has no field 'val'"),
     ],
@@ -130,3 +132,19 @@ def test_a_typo_costs_no_torch(recipe: Path) -> None:
     started = time.perf_counter()
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]", f"after {time.perf_counter() - started:.1f} s"
+
+
+@pytest.mark.parametrize(
+    ("steps", "text"),
+    [
+        (["teach", "distill"], r"\[distill\] needs store, and no step before it makes that; the recipe has: teach, d"),
+        (["embed", "teach"], r"\[embed\] needs teacher"),
+        (["teach", "embed", "distill", "gate"], r"\[gate\] needs graphs"),
+        (["pack"], r"\[pack\] needs bundles"),
+    ],
+)
+def test_steps_in_an_order_that_cannot_work(tmp_path: Path, steps: list[str], text: str) -> None:
+    path = tmp_path / "small.toml"
+    path.write_text('name = "small"\n[data]\nname = "easy_vqa"\n' + "".join(f"[{step}]\n" for step in steps))
+    with pytest.raises(RecipeError, match=text):
+        check_steps(load_recipe(path))
