@@ -65,7 +65,8 @@ def evaluate(bundle: Path, evalset: EvalSet, cell: Cell, tick: Tick) -> Result:
         for label in evalset.labels:
             if label not in student.labels:
                 student.labels.add(label, evalset.prompts[label])
-        bank = student.labels.resolve(evalset.labels).vectors
+        current = student.labels.current
+        bank = current.vectors[[current.names.index(label) for label in evalset.labels]]
         queries = np.stack([_mean(student.embed_texts(evalset.prompts[label])) for label in evalset.labels])
         ran_on = {tower: (ran.variant, ran.compute) for tower, ran in student.ran_on.items()}
         spec = student.bundle.manifest.score

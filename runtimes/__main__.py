@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import importlib.metadata
 import sys
 from pathlib import Path
@@ -65,8 +66,9 @@ def clashes() -> list[str]:
     ]
 
 
-def main() -> int:
+def main(arguments: list[str] | None = None) -> int:
     """Print a line per runtime and device; exit code 0 when at least one target passes, else 1."""
+    argparse.ArgumentParser(prog="python -m runtimes", description=__doc__).parse_args(arguments)
     passed = 0
     for runtime in runtimes.names():
         try:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import mmap
+import os
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -34,6 +35,9 @@ _INTEGER = (b"QLinearConv", b"QLinearMatMul", b"QGemm", b"MatMulInteger", b"Conv
 
 
 def _engine() -> Any:
+    # A camera box must not call home: from 1.31 on, importing ONNX Runtime writes an identity to ~/.cache and sends it
+    # to its maker. This is the documented way to say no (Privacy.md); whoever wants it sets the variable to 0.
+    os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
     try:
         import onnxruntime
     except ImportError as error:
@@ -73,37 +77,62 @@ def open_session(
         raise Unavailable(f"this ONNX Runtime has no device {device!r}; it has: {here}{hint}")
     if precision not in {None, "f32"}:
         raise Unavailable(f"ONNX Runtime computes float layers as the graph says (f32), not in {precision!r}")
+    try:
+        # ORT's exceptions derive from Exception directly, one class per status code.
+        if _contains(path, (b"QuantizeLinear",)):
+            inner, compute = _open_quantized(lambda dump: _open(engine, path, target, provider, batch, dump, True))
+        else:
+            inner, compute = _open(engine, path, target, provider, batch), "f32"
+    except Exception as error:
+        raise Unavailable(f"ONNX Runtime cannot open {path.name} on {device!r}: {_first_line(error)}") from error
+    _refuse_fallback(inner, provider, device)
+    return OrtSession(inner, target, compute, batch)
+
+
+def _open(
+    engine: Any,
+    path: Path,
+    target: Target,
+    provider: str,
+    batch: int | None,
+    dump: Path | None = None,
+    quantized: bool = False,
+) -> Any:
+    options = _options(engine)
+    options.add_session_config_entry("session.record_ep_graph_assignment_info", "1")
+    if dump is not None:
+        options.optimized_model_filepath = str(dump)
+    if batch is not None:
+        for name in _free_batch_names(engine, path):
+            options.add_free_dimension_override_by_name(name, batch)
+    wish: list[Any] = [
+        # TF32 off: it has 10 bits of mantissa, and `compute` says f32.
+        (provider, {"device_id": str(target.index or 0), "use_tf32": "0"}) if target.device == "cuda" else provider
+    ]
+    # MatMulAddFusion makes a float Gemm of a product and its bias before integer kernels are looked for, and unpacks
+    # the weights on every call: an int8 text tower took 10.8 ms with it, 1.5 without (fp32 2.4).
+    skipped = ["MatMulAddFusion"] if quantized else []
+    # ORT's own fallback would move to the CPU with a word on stdout, here and whenever a later run fails.
+    return engine.InferenceSession(str(path), options, providers=wish, enable_fallback=0, disabled_optimizers=skipped)
+
+
+def _options(engine: Any) -> Any:
     options = engine.SessionOptions()
     options.log_severity_level = 4  # errors come as exceptions, and need not be on stderr as well
-    options.add_session_config_entry("session.record_ep_graph_assignment_info", "1")
-    skipped: list[str] = []
-    with tempfile.TemporaryDirectory(prefix="pupil-ort-") as folder:
-        optimised = Path(folder) / "optimised.onnx"
-        try:
-            if _contains(path, (b"QuantizeLinear",)):
-                # The optimised graph is the only place where ORT tells which kernels it chose.
-                options.optimized_model_filepath = str(optimised)
-                # It makes a float Gemm of a product and its bias before integer kernels are looked for, and unpacks the
-                # weights on every call: an int8 text tower took 10.8 ms with it, 1.5 without (fp32 2.4).
-                skipped.append("MatMulAddFusion")
-            names = _free_batch_names(engine, path) if batch is not None else set()
-            for name in names:
-                options.add_free_dimension_override_by_name(name, batch)
-            wish: list[Any] = [
-                # TF32 off: it has 10 bits of mantissa, and `compute` says f32.
-                (provider, {"device_id": str(target.index or 0), "use_tf32": "0"})
-                if target.device == "cuda"
-                else provider
-            ]
-            # ORT's own fallback would move to the CPU with a word on stdout, here and whenever a later run fails.
-            inner = engine.InferenceSession(
-                str(path), options, providers=wish, enable_fallback=0, disabled_optimizers=skipped
-            )
-        except Exception as error:  # ORT's exceptions derive from Exception directly, one class per status code
-            raise Unavailable(f"ONNX Runtime cannot open {path.name} on {device!r}: {_first_line(error)}") from error
-        _refuse_fallback(inner, provider, device)
-        integer = optimised.exists() and _contains(optimised, _INTEGER)
-    return OrtSession(inner, target, "int8+f32" if integer else "f32", batch)
+    # By the name alone, x.ort would be read as another format than the one that was checked.
+    options.add_session_config_entry("session.load_model_format", "ONNX")
+    return options
+
+
+def _open_quantized(opened: Callable[[Path | None], Any]) -> tuple[Any, str]:
+    """Open a Q/DQ graph and find out what it computes in: only the optimised graph tells which kernels ORT chose."""
+    try:
+        with tempfile.TemporaryDirectory(prefix="pupil-ort-") as folder:
+            dump = Path(folder) / "optimised.onnx"
+            inner = opened(dump)
+            return inner, "int8+f32" if _contains(dump, _INTEGER) else "f32"
+    except Exception:  # a full disk, or nowhere to write on a read-only box; what else is wrong shows again below
+        return opened(None), "unknown"
 
 
 class OrtSession:
@@ -145,8 +174,7 @@ class OrtSession:
 
 def _free_batch_names(engine: Any, path: Path) -> set[str]:
     """Names of the first dimension of every input, where it is free. Optimisation is off: this session never runs."""
-    options = engine.SessionOptions()
-    options.log_severity_level = 4
+    options = _options(engine)
     options.graph_optimization_level = engine.GraphOptimizationLevel.ORT_DISABLE_ALL
     session = engine.InferenceSession(str(path), options, providers=["CPUExecutionProvider"], enable_fallback=0)
     return {port.shape[0] for port in session.get_inputs() if port.shape and isinstance(port.shape[0], str)}

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import functools
+import os
 import queue
+import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
@@ -24,13 +26,26 @@ _DTYPES = {"u8": "uint8", "i8": "int8", "i32": "int32", "i64": "int64", "f16": "
 _HEAVY = {"Convolution", "Deconvolution", "FullyConnected", "MatMul", "ScaledDotProductAttention"}
 
 
-@functools.cache
 def _core() -> Any:
+    core, process = _started()
+    if process != os.getpid():  # its threads stayed in the parent: the first compilation would wait for them for ever
+        raise Unavailable(
+            "OpenVINO was started before this process was forked; start the child with multiprocessing's 'spawn'"
+        )
+    return core
+
+
+@functools.cache
+def _started() -> tuple[Any, int]:
+    """OpenVINO's core, and the process it was made in."""
+    # A camera box must not call home: importing OpenVINO writes an identity to ~/intel and sends it out, unless its
+    # telemetry package cannot be imported. OpenVINO (and NNCF) then take their own stubs.
+    sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]
     try:
         import openvino
     except ImportError as error:
         raise Unavailable(f"OpenVINO does not import ({error}); run: pip install 'edge-pupil[{EXTRA}]'") from error
-    return openvino.Core()
+    return openvino.Core(), os.getpid()
 
 
 def devices() -> tuple[str, ...]:

@@ -5,9 +5,10 @@ from __future__ import annotations
 import argparse
 import io
 import logging
+import os
 import sys
 from pathlib import Path
-from typing import NoReturn
+from typing import NoReturn, TextIO
 
 import sdk
 from runtimes import FeedError, PupilError
@@ -21,6 +22,8 @@ USAGE = """python -m sdk BUNDLE IMAGE [--labels a,b,c] [--k K] [--on TARGET] [--
        python -m sdk verify BUNDLE
        python -m sdk slim BUNDLE --for TARGET [--precision P] [--no-text] --out DIR"""
 
+_CLOSED = 141  # what a shell calls a program that a closed pipe ended
+
 
 def main(arguments: list[str] | None = None) -> int:
     """Exit code 0 when all went well, 1 when `verify` found a FAIL, 2 for bad input (one line on stderr)."""
@@ -31,12 +34,21 @@ def main(arguments: list[str] | None = None) -> int:
     logging.basicConfig(format="%(message)s")
     commands = {"inspect": _inspect, "verify": _verify, "slim": _slim}
     try:
-        if argv and argv[0] in commands:
-            return commands[argv[0]](argv[1:])
-        return _classify(argv)
+        code = commands[argv[0]](argv[1:]) if argv and argv[0] in commands else _classify(argv)
+        sys.stdout.flush()
+        return code
     except PupilError as error:
-        print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
+        _say(f"error: {' '.join(str(error).split())}", sys.stderr)
         return 2
+    except BrokenPipeError:  # `| head`; without another stdout Python would complain once more while it ends
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return _CLOSED
+
+
+def _say(line: str, stream: TextIO | None = None) -> None:
+    """Print a line as text only: what a bundle brings could else move the cursor, or hide a line."""
+    safe = "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in line)
+    print(safe, file=stream or sys.stdout)
 
 
 class _Parser(argparse.ArgumentParser):
@@ -64,9 +76,11 @@ def _classify(argv: list[str]) -> int:
     with sdk.load(args.bundle, on=args.on, precision=args.precision) as student:
         for answer in student.task("classify")(args.image, labels, args.k):
             note = f"   ({answer.unknown} unknown tokens)" if answer.unknown else ""
-            print(f"{answer.score:6.1%}  {answer.label}{note}")
+            _say(f"{answer.score:6.1%}  {answer.label}{note}")
         for tower, ran in student.ran_on.items():
-            print(f"        {tower}: {ran.target}, {ran.variant}, computed in {ran.compute} ({ran.why})")
+            _say(f"        {tower}: {ran.target}, {ran.variant}, computed in {ran.compute} ({ran.why})")
+            for each in ran.tried:
+                _say(f"        {tower}: not {each.target}, {each.variant}: {each.reason}")
     return 0
 
 
@@ -74,42 +88,42 @@ def _inspect(argv: list[str]) -> int:
     bundle = open_bundle(_parser("inspect").parse_args(argv).bundle)
     manifest = bundle.manifest
     size = sum(entry.bytes for entry in manifest.files.values())
-    print(f"{manifest.name}   format {manifest.format}   {size / 1e6:.1f} MB   {bundle.hash[:16]}")
-    print(f"tasks     {', '.join(manifest.tasks)}")
-    print(f"licence   {manifest.licences.package}; made from: {_pairs(manifest.licences.upstream)}")
-    print(
+    _say(f"{manifest.name}   format {manifest.format}   {size / 1e6:.1f} MB   {bundle.hash[:16]}")
+    _say(f"tasks     {', '.join(manifest.tasks)}")
+    _say(f"licence   {manifest.licences.package}; made from: {_pairs(manifest.licences.upstream)}")
+    _say(
         f"frames    {manifest.image.size} x {manifest.image.size}, {manifest.image.resize}, crop {manifest.image.crop}"
     )
     if manifest.text:
-        print(f"texts     {manifest.text.length} tokens")
+        _say(f"texts     {manifest.text.length} tokens")
     if manifest.labels:
-        print(f"labels    {len(manifest.labels.items)}: {', '.join(item.label for item in manifest.labels.items)}")
+        _say(f"labels    {len(manifest.labels.items)}: {', '.join(item.label for item in manifest.labels.items)}")
     for tower, variants in manifest.graphs.items():
         for variant, graph in variants.items():
             megabytes = manifest.files[graph.file].bytes / 1e6
-            print(
+            _say(
                 f"graph     {tower:<6}{variant:<6}{megabytes:8.2f} MB {graph.params / 1e6:7.2f} M params "
                 f"{graph.macs / 1e6:9.1f} M macs   for {', '.join(graph.families)}"
             )
     for metric, figures in manifest.quality.items():
         for who, f in figures.items():
-            print(f"quality   {metric} {who}: {f.value:.4g} [{f.low:.4g}, {f.high:.4g}] n={f.n}")
-    print(f"made      {_pairs(manifest.provenance)}")
+            _say(f"quality   {metric} {who}: {f.value:.4g} [{f.low:.4g}, {f.high:.4g}] n={f.n}")
+    _say(f"made      {_pairs(manifest.provenance)}")
     return 0
 
 
 def _verify(argv: list[str]) -> int:
     bundle: Bundle = open_bundle(_parser("verify").parse_args(argv).bundle)
     verdicts = verify(bundle)
-    print(f"{'':6}{'what':<14}{'target':<14}{'computed in':<14}{'error':>10}{'tolerance':>12}")
+    _say(f"{'':6}{'what':<14}{'target':<14}{'computed in':<14}{'error':>10}{'tolerance':>12}")
     for v in verdicts:
-        print(
+        _say(
             f"{'PASS' if v.passed else 'FAIL':<6}{v.subject:<14}{v.target:<14}{v.compute:<14}"
             f"{v.error:>10.2g}{v.tolerance:>12.2g}  {v.note}".rstrip()
         )
     engines = [v for v in verdicts if v.target != "sdk"]
     if not engines:
-        print("no engine on this machine opens this bundle; run: python -m runtimes", file=sys.stderr)
+        _say("no engine on this machine opens this bundle; run: python -m runtimes", sys.stderr)
     return 0 if engines and all(v.passed for v in verdicts) else 1
 
 
@@ -122,7 +136,7 @@ def _slim(argv: list[str]) -> int:
     args = parser.parse_args(argv)
     made = slim(open_bundle(args.bundle), args.target, args.out, text=not args.no_text, precision=args.precision)
     size = sum(entry.bytes for entry in made.manifest.files.values())
-    print(f"{args.out}: {size / 1e6:.2f} MB, {made.hash[:16]}")
+    _say(f"{args.out}: {size / 1e6:.2f} MB, {made.hash[:16]}")
     return 0
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import io
-import json
+import os
 import re
 import zipfile
 from collections.abc import Mapping
@@ -19,7 +19,7 @@ from runtimes import Array, BundleError, Unavailable
 from sdk.manifest import FORMAT, REQUIRES, FileEntry, GraphSpec, Manifest, PortSpec
 from sdk.onnx_scan import check_onnx
 from sdk.resize import CROPS, MAX_SIZE, MIN_SIZE, RESIZES
-from sdk.schema import parse
+from sdk.schema import parse, read_json
 
 MANIFEST = "bundle.json"
 # A file name inside a bundle: flat, portable to every file system, and unable to climb out.
@@ -106,6 +106,8 @@ class Bundle:
 
 def open_bundle(path: Path | str) -> Bundle:
     """Open and check a bundle: format, names, hashes, graphs. Raises BundleError with the first thing that is wrong."""
+    if not isinstance(path, str | os.PathLike):
+        raise BundleError(f"a bundle is named by the path of its folder, but a {type(path).__name__} came")
     root = Path(path)
     try:
         data = _read_manifest(root)
@@ -125,6 +127,8 @@ def _read_manifest(root: Path) -> bytes:
     path = root / MANIFEST
     if not root.is_dir() or not path.is_file():
         raise BundleError(f"{root} is not a bundle: a bundle is a folder that holds {MANIFEST}")
+    if path.is_symlink():
+        raise BundleError(f"{path} is a symbolic link; copy the bundle itself, with the files it points at")
     if path.stat().st_size > _MAX_MANIFEST:
         raise BundleError(f"{path} is larger than {_MAX_MANIFEST} bytes")
     return path.read_bytes()
@@ -132,7 +136,7 @@ def _read_manifest(root: Path) -> bytes:
 
 def _parse_manifest(data: bytes, root: Path) -> Manifest:
     try:
-        table = json.loads(data.decode())
+        table = read_json(data.decode())
     except (ValueError, RecursionError) as error:
         raise BundleError(f"{root / MANIFEST} is not JSON: {error}") from error
     if not isinstance(table, dict) or not isinstance(table.get("format"), int):
@@ -194,12 +198,40 @@ def _check_specs(root: Path, manifest: Manifest) -> None:
     if "image" not in manifest.graphs or set(manifest.graphs) - {"image", "text"}:
         towers = ", ".join(manifest.graphs) or "none"
         raise BundleError(f"{root} has the towers {towers}; it must have image, may have text, and no other")
-    _check_shapes(root, manifest)
+    _check_graphs(root, manifest)
+    _check_labels(root, manifest)
     for template in manifest.text.templates if manifest.text else ():
         if "{}" not in template:
             raise BundleError(f"{root} has the template {template!r}; a template says with {{}} where the label goes")
-    if manifest.labels and len({item.label for item in manifest.labels.items}) != len(manifest.labels.items):
+
+
+def _check_labels(root: Path, manifest: Manifest) -> None:
+    items = manifest.labels.items if manifest.labels else ()
+    if len({item.label for item in items}) != len(items):
         raise BundleError(f"{root} has a label twice in its bank")
+    for item in items:
+        if not item.label.strip() or item.unknown < 0:
+            raise BundleError(
+                f"{root} has the label {item.label!r} with {item.unknown} unknown tokens; wanted a text that is not "
+                "blank, and 0 or more; make the bundle again"
+            )
+
+
+def _check_graphs(root: Path, manifest: Manifest) -> None:
+    empty = [tower for tower, variants in manifest.graphs.items() if not variants]
+    if empty:
+        raise BundleError(f"{root} has no graph under graphs.{empty[0]}; leave the tower out, or make the bundle again")
+    if (manifest.text is None) == ("text" in manifest.graphs):
+        has = "a text graph but text is null" if manifest.text is None else "text but no text graph"
+        raise BundleError(f"{root} has {has}; wanted both or neither; make the bundle again")
+    for tower, variants in manifest.graphs.items():
+        for variant, graph in variants.items():
+            if not graph.file.endswith(".onnx"):  # an engine goes by the ending, and x.ort is another format to it
+                raise BundleError(
+                    f"{root}: graphs.{tower}.{variant}.file wanted a name that ends in .onnx, got {graph.file!r}; "
+                    "make the bundle again"
+                )
+    _check_shapes(root, manifest)
 
 
 def _check_shapes(root: Path, manifest: Manifest) -> None:

@@ -44,6 +44,7 @@ class LabelBank:
         self._current = LabelSet(
             tuple(item.label for item in items), bundle.label_vectors, tuple(item.unknown for item in items)
         )
+        self._last = self._current
         self._seen: OrderedDict[str, tuple[NDArray[np.float32], int]] = OrderedDict(
             (name, (vector, unknown))
             for name, vector, unknown in zip(
@@ -78,10 +79,8 @@ class LabelBank:
             now = self._current
             if label in now.names:
                 raise FeedError(f"the label {label!r} is in the bank already; remove it first, or use replace")
-            if prompts is not None:
-                _check_names((label,))
-                self._learn({label: prompts})
-            new = self.resolve((label,))
+            _check_names((label,))
+            new = self.resolve((label,)) if prompts is None else self._embedded({label: prompts})
             self._current = LabelSet(
                 (*now.names, label), np.concatenate([now.vectors, new.vectors]), (*now.unknown, *new.unknown)
             )
@@ -101,26 +100,31 @@ class LabelBank:
     def replace(self, labels: Sequence[str] | Mapping[str, Sequence[str]]) -> None:
         """Put other labels in the bank: names, or a mapping of names to prompts. All or nothing.
 
+        Prompts hold until the next edit of that label: by its name alone it means what the bundle says again.
         Raises FeedError for no labels, one given twice, or an empty one.
         """
         with self._lock:
-            if isinstance(labels, Mapping):
-                _check_names(labels)
-                self._learn(labels)
-            self._current = self.resolve(tuple(labels) if isinstance(labels, Mapping) else labels)
+            self._current = self._embedded(labels) if isinstance(labels, Mapping) else self.resolve(labels)
 
     def resolve(self, labels: Sequence[str]) -> LabelSet:
         """Vectors of `labels`, embedding only those never seen. Raises FeedError for none, or one given twice."""
+        last = self._last  # an app asks for the same labels with every frame
+        if isinstance(labels, list | tuple) and tuple(labels) == last.names and last.names:
+            return last
         names = _check_names(labels)
         with self._lock:
             fresh = [name for name in names if name not in self._seen]
             if fresh:
-                self._learn({name: self._prompts(name) for name in fresh})
+                learnt = self._embedded({name: self._prompts(name) for name in fresh})
+                for name, vector, unknown in zip(learnt.names, learnt.vectors, learnt.unknown, strict=True):
+                    self._seen[name] = (vector, unknown)
             found = [self._seen[name] for name in names]
             for name in names:
                 self._seen.move_to_end(name)
             self._forget(keep={*self._current.names, *names})
-        return LabelSet(names, np.stack([vector for vector, _ in found]), tuple(unknown for _, unknown in found))
+            new = LabelSet(names, np.stack([vector for vector, _ in found]), tuple(count for _, count in found))
+            self._last = new
+            return new
 
     def _forget(self, keep: Collection[str]) -> None:
         """Drop the least recently used beyond the limit; never `keep`: without a text tower they would be lost."""
@@ -133,17 +137,22 @@ class LabelBank:
         # str.replace, not str.format: a template is data from outside and must not reach into attributes.
         return tuple(template.replace("{}", label) for template in self._templates) or (label,)
 
-    def _learn(self, prompts_of: Mapping[str, Sequence[str]]) -> None:
-        for label, prompts in prompts_of.items():
-            if isinstance(prompts, str) or not prompts:
-                raise FeedError(f"the prompts of {label!r} must be a list of at least one text")
-        flat = [prompt for prompts in prompts_of.values() for prompt in prompts]
-        vectors, unknown = self._embed(flat)
-        start = 0
-        for label, prompts in prompts_of.items():
-            rows = slice(start, start + len(prompts))
-            start += len(prompts)
-            self._seen[label] = (unit_rows(vectors[rows].mean(axis=0, keepdims=True))[0], sum(unknown[rows]))
+    def _embedded(self, prompts_of: Mapping[str, Iterable[str]]) -> LabelSet:
+        """Labels by their prompts. Not remembered here: a name alone must go on to mean the bundle's own vector."""
+        names = _check_names(prompts_of)
+        prompts = [_check_prompts(name, prompts_of[name]) for name in names]
+        vectors, unknown = self._embed([prompt for each in prompts for prompt in each])
+        ends = np.cumsum([len(each) for each in prompts])
+        rows = [slice(end - len(each), end) for each, end in zip(prompts, ends, strict=True)]
+        means = np.stack([vectors[row].mean(axis=0) for row in rows])
+        return LabelSet(names, unit_rows(means), tuple(sum(unknown[row]) for row in rows))
+
+
+def _check_prompts(label: str, prompts: object) -> tuple[str, ...]:
+    texts = tuple(prompts) if isinstance(prompts, Iterable) and not isinstance(prompts, str | bytes) else ()
+    if not texts or not all(isinstance(text, str) for text in texts):
+        raise FeedError(f"the prompts of {label!r} must be a list of at least one text, but {prompts!r:.60} came")
+    return texts
 
 
 def _check_names(labels: Iterable[str]) -> tuple[str, ...]:

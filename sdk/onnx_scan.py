@@ -21,6 +21,14 @@ from sdk.onnx_wire import Found, Walk, WireError
 DOMAINS = frozenset({"", "ai.onnx", "ai.onnx.ml", "com.microsoft"})
 # Operators of com.microsoft that load a file or run code which the model names.
 _REFUSED_OPS = frozenset({"EPContext", "PythonOp", "PythonOpGrad"})
+# What makes a small file run for ever, answer by chance, or allocate a size that only running it tells. Exporters that
+# write ConstantOfShape or Range do it for shapes, and those our writer folds.
+_BOUNDLESS_OPS = frozenset(
+    {
+        *("Bernoulli", "ConstantOfShape", "Loop", "Multinomial", "RandomNormal", "RandomNormalLike"),
+        *("RandomUniform", "RandomUniformLike", "Range", "Scan", "SequenceMap"),
+    }
+)
 _MAX_RANK = 64
 # TensorProto.DataType, from 1 on, by NumPy's (ml_dtypes') names.
 _ELEM_TYPES = (
@@ -86,23 +94,21 @@ def check_onnx(
     bounds every input, output (free dimensions count as 1) and stored tensor.
 
     Raises BundleError as `scan_onnx` does, and for external data outside `allowed_external`, an IR version above
-    `max_ir`, a custom operator domain, an operator that loads files, a dimension below 1 or a shape too large.
+    `max_ir`, a custom operator domain, an operator that loads files or has no bound, a dimension below 1 or a shape too
+    large.
     """
     facts, name = scan_onnx(path), repr(Path(path).name)
-    for location in facts.external:
-        parts = re.split(r"[/\\]", location)
-        if not location.isprintable() or location[:1] in ("", "/") or ".." in parts or set(location) & set(":\\"):
-            raise BundleError(
-                f"{name} wanted external data inside the bundle, got {location!r}; do not use this bundle"
-            )
-        if location not in allowed_external:
-            raise BundleError(f"{name} wanted only listed external data, got {location!r}; make the bundle again")
+    _check_external(facts.external, allowed_external, name)
     if facts.ir_version > max_ir:
         raise BundleError(f"{name} wanted IR version <= {max_ir}, got {facts.ir_version}; pack it with a lower one")
     if unknown := sorted(facts.domains - DOMAINS):
         raise BundleError(f"{name} wanted standard operators, got domains {unknown}; export it without custom ops")
     if refused := sorted(_REFUSED_OPS & set(facts.op_types)):
         raise BundleError(f"{name} wanted operators that load nothing, got {refused}; do not use this bundle")
+    if refused := sorted(_BOUNDLESS_OPS & set(facts.op_types)):
+        raise BundleError(
+            f"{name} wanted operators of fixed cost and answer, got {refused}; fold them and export again"
+        )
     for tensor in facts.inputs + facts.outputs:
         if any(side is not None and side < 1 for side in tensor.shape):
             raise BundleError(f"{name} wanted dimensions >= 1, got {tensor.name!r} {tensor.shape}; export it again")
@@ -113,6 +119,17 @@ def check_onnx(
     if facts.max_elements > max_elements:
         raise BundleError(f"{name} wanted tensors <= {max_elements} elements, got {facts.max_elements}; shrink it")
     return facts
+
+
+def _check_external(locations: Collection[str], allowed: Collection[str], name: str) -> None:
+    for location in locations:
+        parts = re.split(r"[/\\]", location)
+        if not location.isprintable() or location[:1] in ("", "/") or ".." in parts or set(location) & set(":\\"):
+            raise BundleError(
+                f"{name} wanted external data inside the bundle, got {location!r}; do not use this bundle"
+            )
+        if location not in allowed:
+            raise BundleError(f"{name} wanted only listed external data, got {location!r}; make the bundle again")
 
 
 @dataclass

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sys
 import types
 import typing
@@ -21,6 +22,28 @@ def parse(kind: type[T], value: object, where: str) -> T:
     Raises BundleError.
     """
     return cast(T, _parse(kind, value, where))
+
+
+def read_json(text: str) -> object:
+    """JSON from outside. Raises ValueError for what is none (NaN is none), or has a key twice; RecursionError for what
+    is too deep.
+
+    Parsers differ in which of two equal keys they take, so what was checked might not be what another one reads.
+    """
+    return json.loads(text, object_pairs_hook=_table, parse_constant=_no_number)
+
+
+def _no_number(word: str) -> object:
+    raise ValueError(f"{word} is no number of JSON")
+
+
+def _table(pairs: list[tuple[str, object]]) -> dict[str, object]:
+    table: dict[str, object] = {}
+    for key, value in pairs:
+        if key in table:
+            raise ValueError(f"the key {key!r:.60} comes twice")
+        table[key] = value
+    return table
 
 
 def _parse(kind: Any, value: object, where: str) -> object:

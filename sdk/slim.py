@@ -5,8 +5,8 @@ from __future__ import annotations
 import dataclasses
 from pathlib import Path
 
-from runtimes import Unavailable, parse_target
-from sdk.bundle import Bundle
+from runtimes import BundleError, Unavailable, parse_target
+from sdk.bundle import MANIFEST, Bundle
 from sdk.choose import PRECISIONS
 from sdk.writer import Source, npz_bytes, write_bundle
 
@@ -18,11 +18,14 @@ def slim(bundle: Bundle, target: str, out: Path, *, text: bool = True, precision
     """Write a bundle with one variant per tower for `target`: the smallest, or the one of `precision`.
 
     Without `text` the text tower and the tokenizer stay behind; the label bank stays, so known labels still work.
-    Raises Unavailable when the bundle holds nothing for the target, BundleError when `out` exists.
+    Raises Unavailable when the bundle holds nothing for the target, BundleError when `out` exists or lies in a bundle.
     """
     if precision not in {None, *PRECISIONS}:
         raise Unavailable(f"precision={precision!r} is not known; choose one of: {', '.join(PRECISIONS)}")
     runtime = parse_target(target).runtime
+    inside = next((folder for folder in out.absolute().parents if (folder / MANIFEST).is_file()), None)
+    if inside is not None:
+        raise BundleError(f"{out} lies inside the bundle {inside}, which is never written to; choose another folder")
     towers = [tower for tower in bundle.manifest.graphs if text or tower != "text"]
     kept = {tower: _pick(bundle, tower, runtime, precision) for tower in towers}
     manifest = dataclasses.replace(
@@ -33,10 +36,10 @@ def slim(bundle: Bundle, target: str, out: Path, *, text: bool = True, precision
         tasks=tuple(task for task in bundle.manifest.tasks if "text" in kept or task != "embed_texts"),
         provenance={**bundle.manifest.provenance, "slimmed_for": target, "slimmed_from": bundle.hash},
     )
-    names = [f for variants in manifest.graphs.values() for g in variants.values() for f in (g.file, *g.external)]
-    names += [manifest.text.tokenizer] if manifest.text else []
-    names += [manifest.labels.vectors] if manifest.labels else []
-    sources: dict[str, Source] = {name: bundle.file(name) for name in names}
+    used = [f for variants in manifest.graphs.values() for g in variants.values() for f in (g.file, *g.external)]
+    used += [manifest.text.tokenizer] if manifest.text else []
+    used += [manifest.labels.vectors] if manifest.labels else []
+    sources: dict[str, Source] = {name: bundle.file(name) for name in used}
     outputs = {f"out/{tower}/{variant}" for tower, variant in kept.items()}
     sources[manifest.golden] = npz_bytes(
         {

@@ -46,6 +46,8 @@ def load(
         if value not in known:
             raise Unavailable(f"{name}={value!r} is not known; choose one of: {', '.join(map(repr, known))}")
     cache = Path(cache_dir) if cache_dir is not None else None
+    if on is not None and not isinstance(on, str):
+        raise Unavailable(f"on={on!r} is not a target; write runtime:device[.index], such as 'ov:cpu'")
     target = str(parse_target(on)) if on is not None else None
     return Student(open_bundle(path), Wish(target, precision, policy, cache))
 
@@ -136,7 +138,7 @@ class Student:
         if os.getpid() != self._process:
             raise Unavailable(
                 "this process was forked after the bundle was loaded, and engines do not survive a fork; "
-                "load in the child, or start it with multiprocessing's 'spawn'"
+                "start the child with multiprocessing's 'spawn'"
             )
         session = self._sessions.get(tower)
         if session is not None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -13,9 +12,11 @@ from numpy.typing import NDArray
 
 from runtimes import BundleError, FeedError, Unavailable
 from sdk.bundle import Bundle
+from sdk.tokenizer_scan import check_tokenizer
 
 _LOG = logging.getLogger(__name__)
 _MAX_CHARACTERS = 10_000
+_MAX_FILE = 64 << 20
 
 
 @dataclass(frozen=True)
@@ -33,18 +34,20 @@ class Tokenizer:
     def __init__(self, text: str, length: int, where: str) -> None:
         """`text` is a tokenizer.json, `length` the tokens L it pads and cuts to, `where` names it in errors.
 
-        Raises BundleError when it is no tokenizer.
+        Raises BundleError when it is no tokenizer, or one that may not be opened.
         """
+        model = check_tokenizer(text, length, where)
         from tokenizers import Tokenizer as Inner
 
         try:
             self._inner: Any = Inner.from_str(text)
-            model = json.loads(text)["model"]
             token = model.get("unk_token")
             # Unigram models (SigLIP, T5) give the number, the others the token.
             self._unknown_id = model.get("unk_id") if token is None else self._inner.token_to_id(token)
-        except Exception as error:  # the Rust side raises plain Exception
-            raise BundleError(f"{where} is not a tokenizer: {error}") from error
+        except (KeyboardInterrupt, SystemExit):
+            raise
+        except BaseException as error:  # Rust raises plain Exception, and its panics are no Exception at all
+            raise BundleError(f"{where} is not a tokenizer: {error}; copy the bundle again") from error
         self._length = length
         self._where = where
         self._said_truncated = False
@@ -57,7 +60,10 @@ class Tokenizer:
             raise Unavailable(f"{bundle.path} has no text tower: it was slimmed with --no-text; use the maker's bundle")
         where = f"{spec.tokenizer} of {bundle.path}"
         try:
-            text = bundle.file(spec.tokenizer).read_text(encoding="utf-8")
+            path = bundle.file(spec.tokenizer)
+            if path.stat().st_size > _MAX_FILE:
+                raise BundleError(f"{where} is larger than {_MAX_FILE} bytes; make a bundle with a smaller vocabulary")
+            text = path.read_text(encoding="utf-8")
         except (OSError, UnicodeDecodeError) as error:
             raise BundleError(f"{where} cannot be read: {error}; copy the bundle again") from error
         return cls(text, spec.length, where)
@@ -73,7 +79,9 @@ class Tokenizer:
                 raise FeedError(f"a text has {len(text)} characters; at most {_MAX_CHARACTERS}")
         try:
             encodings = self._inner.encode_batch(list(texts))
-        except Exception as error:  # a lone surrogate, which a file name or a broken decoder may bring
+        except (KeyboardInterrupt, SystemExit):
+            raise
+        except BaseException as error:  # as above; and a lone surrogate, which a file name may bring
             raise FeedError(f"the tokenizer cannot read one of {list(texts)!a:.200}: {error}") from error
         if any(len(e.ids) != self._length for e in encodings):
             raise BundleError(f"{self._where} does not pad and cut to {self._length} tokens; the bundle is damaged")

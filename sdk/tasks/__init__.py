@@ -7,13 +7,13 @@ from __future__ import annotations
 
 import importlib
 import pkgutil
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from runtimes import Unavailable
+from runtimes import FeedError, Unavailable
 from sdk.bundle import Bundle
 from sdk.embed import Embedder, Run
 from sdk.labels import LabelBank
@@ -56,6 +56,11 @@ def open_task(name: str, scene: Scene) -> Callable[..., Any]:
 
 
 def one_or_many(frames: object) -> tuple[Sequence[object], bool]:
-    """Frames as a sequence, and whether one came alone. A list, a tuple or a 4-D array is many."""
+    """Frames as a sequence, and whether one came alone. A list, a tuple or a 4-D array is many.
+
+    Raises FeedError for a generator.
+    """
+    if isinstance(frames, Iterator):
+        raise FeedError(f"wanted a frame or a list of frames, got a {type(frames).__name__}; pass a list: list(frames)")
     many = isinstance(frames, list | tuple) or (isinstance(frames, np.ndarray) and frames.ndim == 4)
     return (frames, False) if many else ([frames], True)  # type: ignore[return-value]

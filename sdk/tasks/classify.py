@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Callable, Sequence
 
 import numpy as np
@@ -22,14 +23,18 @@ def task(scene: Scene) -> Callable[..., list[Answer] | list[list[Answer]]]:
     def classify(
         frame: object, labels: Sequence[str] | None = None, k: int = 1, color: str = "rgb"
     ) -> list[Answer] | list[list[Answer]]:
-        if not isinstance(k, int) or k < 1:
+        try:
+            count = operator.index(k)  # NumPy's whole numbers are none of Python's
+        except TypeError:
+            count = 0
+        if count < 1:
             raise FeedError(f"k must be a whole number from 1, but is {k!r}")
         chosen = scene.labels.resolve(labels) if labels is not None else scene.labels.current
         if not chosen.names:
             raise FeedError("the label bank is empty; fill it with student.labels.replace([...]), or give labels=[...]")
         frames, alone = one_or_many(frame)
         vectors = scene.embed.images(frames, color)
-        ranked = [best(row, chosen, k) for row in scores(vectors, chosen.vectors, scene.bundle.manifest.score)]
+        ranked = [best(row, chosen, count) for row in scores(vectors, chosen.vectors, scene.bundle.manifest.score)]
         return ranked[0] if alone else ranked
 
     return classify
@@ -48,5 +53,6 @@ def scores(images: NDArray[np.float32], labels: NDArray[np.float32], spec: Score
 
 def best(row: NDArray[np.float64], labels: LabelSet, k: int) -> list[Answer]:
     """The k best of scores (K,), best first; ties stay in bank order."""
-    order = np.argsort(-row, kind="stable")[:k]
+    # The one best is the common question: the first maximum, without sorting the rest.
+    order = [int(row.argmax())] if k == 1 else np.argsort(-row, kind="stable")[:k].tolist()
     return [Answer(labels.names[i], float(row[i]), labels.unknown[i]) for i in order]

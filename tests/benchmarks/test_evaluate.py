@@ -40,6 +40,14 @@ def test_a_bundle_that_recognises_scores_full(tmp_path: Path, evalset: EvalSet, 
     assert ticks == [f"{on}/{precision}"] * 24
 
 
+def test_labels_the_bundle_lacks_are_made_from_the_sets_prompts(tmp_path: Path, evalset: EvalSet) -> None:
+    build_colour_bundle(tmp_path / "bundle")
+    names = tuple(f"class {index}" for index in range(6))  # words the bundle's templates could do nothing with
+    prompts = {name: evalset.prompts[colour] for name, colour in zip(names, COLOURS, strict=True)}
+    renamed = EvalSet("c", "test", names, prompts, evalset.images, evalset.label, evalset.possible, ())
+    assert evaluate(tmp_path / "bundle", renamed, Cell("ort:cpu", "fp32"), lambda _: None).correct.mean() == 1
+
+
 def test_a_wrong_label_costs(tmp_path: Path, evalset: EvalSet) -> None:
     build_colour_bundle(tmp_path / "bundle")
     wrong = evalset.label.copy()

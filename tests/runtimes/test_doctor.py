@@ -106,10 +106,18 @@ def test_a_target_that_answers_wrongly_fails(
         passed, text = doctor.examine(target)
         assert not passed
         assert re.fullmatch(r"opens, but answers wrong by (0\.5|nan|inf) \(at most 0\.02\); do not use it", text)
-    assert doctor.main() == 1
+    assert doctor.main([]) == 1
     said = capsys.readouterr()
     assert all(f"FAIL  {target}" in said.out for target in HERE)
     assert "no engine works here" in said.err
+
+
+def test_help_looks_at_no_engine(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(runtimes, "names", lambda: pytest.fail("it looked"))
+    with pytest.raises(SystemExit) as caught:
+        doctor.main(["--help"])
+    assert caught.value.code == 0
+    assert "the doctor: every runtime and device" in " ".join(capsys.readouterr().out.split())
 
 
 def test_a_target_that_does_not_open_fails_with_the_reason() -> None:

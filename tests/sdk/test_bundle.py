@@ -94,6 +94,13 @@ def test_a_symlink(colours: Path, tmp_path: Path) -> None:
     fails(path, "lacks the file 'labels.npy'")
 
 
+def test_a_description_that_is_a_symlink(colours: Path, tmp_path: Path) -> None:
+    path = copy(colours, tmp_path / "b") / "bundle.json"
+    path.unlink()
+    path.symlink_to(colours / "bundle.json")
+    fails(path.parent, f"{path} is a symbolic link; copy the bundle itself, with the files it points at")
+
+
 def test_a_folder_in_place_of_a_file(colours: Path, tmp_path: Path) -> None:
     path = copy(colours, tmp_path / "b")
     (path / "labels.npy").unlink()
@@ -134,6 +141,8 @@ def test_no_bundle_at_all(tmp_path: Path, name: str) -> None:
         (b"[]", "does not say its format; it is no Edge Pupil bundle"),
         (b"{}", "does not say its format; it is no Edge Pupil bundle"),
         (b'{"format": "1"}', "does not say its format; it is no Edge Pupil bundle"),
+        (b'{"format": 1, "name": "a", "name": "b"}', "is not JSON: the key 'name' comes twice"),
+        (b'{"format": 1, "extra": {"a": NaN}}', "is not JSON: NaN is no number of JSON"),
         (b'{"format": 1}', "bundle.json lacks the key 'dim'"),
         (b'{"format": true}', "bundle.json lacks the key 'dim'"),
         (b'{"format": 1, "requires": "all"}', "requires 'all', which this reader cannot do"),
@@ -196,7 +205,19 @@ _PORT = {"dtype": "float32", "shape": [None, DIM]}
         (lambda t: t["graphs"].pop("image"), "has the towers text; it must have image, may have text, and no other"),
         (lambda t: t["graphs"].clear(), "has the towers none; it must have image"),
         (_put({}, "graphs", "audio"), "has the towers image, text, audio; it must have image, may have text"),
-        (_put(None, "text"), "graphs.text.fp32 must take {'ids': PortSpec(dtype='int64', shape=(None, 0))"),
+        (_put(None, "text"), "has a text graph but text is null; wanted both or neither; make the bundle again"),
+        (lambda t: t["graphs"].pop("text"), "has text but no text graph; wanted both or neither"),
+        (_put({}, "graphs", "image"), "has no graph under graphs.image; leave the tower out, or make the bundle again"),
+        (_put({}, "graphs", "text"), "has no graph under graphs.text; leave the tower out"),
+        (
+            _put("golden.npz", "graphs", "image", "int8", "file"),
+            "graphs.image.int8.file wanted a name that ends in .onnx, got 'golden.npz'; make the bundle again",
+        ),
+        (
+            _put(" ", "labels", "items", 1, "label"),
+            "has the label ' ' with 0 unknown tokens; wanted a text that is not",
+        ),
+        (_put(-1, "labels", "items", 0, "unknown"), "has the label 'red' with -1 unknown tokens; wanted"),
         (_put("other.npz", "golden"), "uses the file 'other.npz' but does not list it under files"),
         (_put("../x.onnx", "graphs", "image", "fp32", "file"), "uses the file '../x.onnx' but does not list it"),
         (_put(["w.bin"], "graphs", "image", "fp32", "external"), "uses the file 'w.bin' but does not list it"),
@@ -473,7 +494,9 @@ def test_asking_for_what_a_bundle_does_not_have(colours: Path, tmp_path: Path) -
         bundle.variants("audio")
     with pytest.raises(BundleError, match=r"does not list the file '\.\./x'"):
         bundle.file("../x")
-    textless = open_bundle(damage(colours, tmp_path / "b", change=lambda t: t["graphs"].pop("text")))
+    textless = open_bundle(
+        damage(colours, tmp_path / "b", change=lambda t: (t["graphs"].pop("text"), t.update(text=None)))
+    )
     with pytest.raises(Unavailable, match="has no text tower: it was slimmed with --no-text; use the maker's bundle"):
         textless.variants("text")
 

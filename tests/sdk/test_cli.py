@@ -7,6 +7,7 @@ import re
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -163,6 +164,11 @@ def test_slims(colours: Path, blue: Path, tmp_path: Path, capsys: pytest.Capture
             "holds no image graph for 'trt'; it holds: ort, ov",
         ),
         (
+            ["slim", "{bundle}", "--for", "ovv:cpu", "--out", "{tmp}/o"],
+            "holds no image graph for 'ovv'; it holds: ort, ov",
+        ),
+        (["slim", "{bundle}", "--for", "ov:cpu", "--out", "{bundle}/o"], "/o lies inside the bundle "),
+        (
             ["slim", "{bundle}", "--for", "openvino", "--out", "{tmp}/o"],
             "'openvino' is not a target; write runtime:dev",
         ),
@@ -209,3 +215,42 @@ def test_labels_that_the_console_cannot_write(colours: Path, blue: Path, tmp_pat
         done = run(*arguments, PYTHONIOENCODING="ascii", PYTHONUTF8="0")
         assert (done.returncode, done.stderr) == (0, "")
         assert r"bl\xe5h\xe6tte \ud83d" in done.stdout
+
+
+def test_what_a_bundle_says_cannot_move_the_cursor(
+    colours: Path, blue: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def change(table: dict[str, Any]) -> None:
+        table["labels"]["items"][2]["label"] = "\x1b[2Jblue\n"
+        table["name"] = "\x1b[31mcolours"
+        table["provenance"] = {"a": "b\rc"}
+
+    path = damage(colours, tmp_path / "b", change=change)
+    for arguments in ((path, blue), ("inspect", path)):
+        code, out, err = said(capsys, *arguments)
+        assert (code, err) == (0, [])
+        assert any(r"\x1b[2Jblue\n" in line for line in out)
+        assert all(line.isprintable() for line in out)
+
+
+def test_a_variant_that_was_refused_is_told(
+    colours: Path, blue: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    golden = open_bundle(colours).golden
+    wrong = {f"out__image__{v}": -np.asarray(golden[f"out/image/{v}"]) for v in ("fp32",)}
+    path = damage(colours, tmp_path / "b", {"golden.npz": golden_with(colours, **wrong)})
+    code, out, err = said(capsys, path, blue, "--on", HERE[0])
+    assert (code, err) == (0, [])
+    assert re.fullmatch(rf" +image: {HERE[0]}, int8, .*", out[3])
+    assert re.fullmatch(rf" +image: not {HERE[0]}, fp32: answers leave the golden outputs by .*", out[4])
+
+
+@pytest.mark.skipif(os.name == "nt", reason="a shell with pipes")
+def test_a_closed_pipe_is_no_error(colours: Path) -> None:
+    command = [sys.executable, "-u", "-m", "sdk", "inspect", str(colours)]
+    with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        process.stdout.close()
+        assert process.stderr.read() == ""
+    assert process.returncode == 141

@@ -69,7 +69,7 @@ def test_prompts_are_averaged_as_unit_vectors(student: Student, loaded: sdk.Stud
     student.bank.add("mine", prompts)
     assert student.asked == prompts
     mean = loaded.embed_texts(prompts).mean(axis=0)
-    np.testing.assert_allclose(vector(student.bank, "mine"), mean / np.linalg.norm(mean), atol=1e-6)
+    np.testing.assert_allclose(student.bank.current.vectors[-1], mean / np.linalg.norm(mean), atol=1e-6)
     assert student.asked == prompts
 
 
@@ -128,7 +128,33 @@ def test_replace_by_prompts_gives_a_label_another_meaning(student: Student) -> N
     red, blue = vector(student.bank, "red"), vector(student.bank, "blue")
     student.bank.replace({"red": ["blue"]})
     assert student.bank.list() == ["red"]
-    assert vector(student.bank, "red") @ blue > 0.99 > red @ blue
+    assert student.bank.current.vectors[0] @ blue > 0.99 > red @ blue
+
+
+def test_prompts_are_not_remembered_behind_a_name(student: Student) -> None:
+    """A name alone goes on to mean what the bundle, or its templates, say."""
+    red = vector(student.bank, "red")
+    student.bank.replace({"red": ["blue"]})
+    np.testing.assert_array_equal(vector(student.bank, "red"), red)
+    student.bank.replace(["red"])
+    np.testing.assert_array_equal(student.bank.current.vectors, red[None])
+    student.bank.add("purple", ["white"])
+    student.bank.remove("purple")
+    student.asked.clear()
+    student.bank.add("purple")
+    assert student.asked == ["a purple wall"]
+
+
+def test_prompts_may_come_from_a_generator(student: Student) -> None:
+    student.bank.add("mine", (text for text in ("a red wall", "white")))
+    student.bank.replace({"mine": iter(["purple"])})
+    assert student.asked == ["a red wall", "white", "purple"]
+
+
+def test_the_same_labels_again_cost_nothing(student: Student) -> None:
+    first = student.bank.resolve(["purple", "red"])
+    assert student.bank.resolve(("purple", "red")) is first
+    assert student.bank.resolve(["red", "purple"]).names == ("red", "purple")
 
 
 Edit = Callable[[LabelBank], object]
@@ -142,7 +168,14 @@ Edit = Callable[[LabelBank], object]
         (lambda bank: bank.add(" ", ["a wall"]), "a label must be a text that is not empty, but ' ' came"),
         (lambda bank: bank.add(None), "a label must be a text that is not empty, but None came"),
         (lambda bank: bank.add("x", []), "the prompts of 'x' must be a list of at least one text"),
-        (lambda bank: bank.add("x", "a wall"), "the prompts of 'x' must be a list of at least one text"),
+        (
+            lambda bank: bank.add("x", "a wall"),
+            "the prompts of 'x' must be a list of at least one text, but 'a wall' came",
+        ),
+        (lambda bank: bank.add("x", 5), "the prompts of 'x' must be a list of at least one text, but 5 came"),
+        (lambda bank: bank.add("x", ["a", 5]), r"the prompts of 'x' must be a list .*, but \['a', 5\] came"),
+        (lambda bank: bank.add([], ["a wall"]), r"a label must be a text that is not empty, but \[\] came"),
+        (lambda bank: bank.replace({"x": 5}), "the prompts of 'x' must be a list of at least one text, but 5 came"),
         (lambda bank: bank.add("x", ["a wall", ""]), "a text is empty"),
         (lambda bank: bank.remove("nope"), "'nope' is not in the bank; it holds: red, green, blue, yellow$"),
         (lambda bank: bank.replace([]), "no labels were given; give at least one, or fill the bank"),

@@ -296,6 +296,10 @@ def test_versions_domains_and_operators(tmp_path: Path) -> None:
         check_onnx(write(tmp_path, model(graph(onnx.NodeProto(op_type="X", domain=domain)))))
     with pytest.raises(BundleError, match=r"wanted standard operators, got domains \['evil'\]; export it without"):
         check_onnx(write(tmp_path, model(graph(onnx.NodeProto(op_type="X", domain="evil")))))
+    for boundless in ("Loop", "Scan", "ConstantOfShape", "Range", "RandomNormalLike", "Multinomial", "SequenceMap"):
+        message = rf"wanted operators of fixed cost and answer, got \['{boundless}'\]; fold them and export again"
+        with pytest.raises(BundleError, match=message):
+            check_onnx(write(tmp_path, model(graph(onnx.NodeProto(op_type=boundless)))))
     with pytest.raises(BundleError, match=r"wanted operators that load nothing, got \['EPContext'\]"):
         check_onnx(write(tmp_path, model(graph(onnx.NodeProto(op_type="EPContext", domain="com.microsoft")))))
 

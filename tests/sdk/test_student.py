@@ -639,8 +639,30 @@ def test_a_forked_child_is_refused_and_its_parent_goes_on(colours: Path) -> None
         colours,
     )
     message, end = said.splitlines()
-    assert message.startswith("this process was forked after the bundle was loaded, and engines do not survive a fork;")
+    assert message == (
+        "this process was forked after the bundle was loaded, and engines do not survive a fork; start the child with "
+        "multiprocessing's 'spawn'"
+    )
     assert end == "7 1"
+
+
+def test_a_generator_of_frames_is_refused_with_what_to_do(student: Student) -> None:
+    message = r"wanted a frame or a list of frames, got a generator; pass a list: list\(frames\)"
+    for use in (student.classify, student.embed_images):
+        with pytest.raises(FeedError, match=message):
+            use(frame for frame in [colour_frame("red")])
+
+
+def test_k_may_be_one_of_numpys_numbers(student: Student) -> None:
+    answers = student.classify(colour_frame("red"), k=np.int64(2))  # type: ignore[arg-type]
+    assert len(answers) == 2
+
+
+def test_loading_with_what_is_no_name(colours: Path) -> None:
+    with pytest.raises(Unavailable, match="on=5 is not a target; write runtime:device"):
+        sdk.load(colours, on=5)  # type: ignore[arg-type]
+    with pytest.raises(BundleError, match="a bundle is named by the path of its folder, but a NoneType came"):
+        sdk.load(None)  # type: ignore[arg-type]
 
 
 def test_loading_what_is_no_bundle(tmp_path: Path) -> None:

@@ -110,3 +110,177 @@ def test_a_bundle_removed_while_it_was_open(colours: Path, tmp_path: Path) -> No
     (bundle.path / "tokenizer.json").unlink()
     with pytest.raises(BundleError, match=r"tokenizer\.json of .* cannot be read: "):
         Tokenizer.of(bundle)
+
+
+# A tokenizer.json is data from outside, and its library runs what it says.
+
+
+def _changed(**parts: Any) -> str:
+    return json.dumps(json.loads(tokenizer_json()) | parts)
+
+
+def _replace(content: str, pattern: object = None) -> dict[str, Any]:
+    return {"type": "Replace", "pattern": pattern or {"String": "a"}, "content": content}
+
+
+def _template(single: object, ids: tuple[int, ...] = (2,)) -> dict[str, Any]:
+    special = {"[CLS]": {"id": "[CLS]", "ids": list(ids), "tokens": ["[CLS]"] * len(ids)}}
+    return {"type": "TemplateProcessing", "single": single, "pair": [], "special_tokens": special}
+
+
+def _sequence(key: str, parts: list[Any], deep: int = 1) -> dict[str, Any]:
+    found = {"type": "Sequence", key: parts}
+    return found if deep == 1 else _sequence(key, [found], deep - 1)
+
+
+_SPLIT = {"type": "Split", "behavior": "Removed", "invert": True}
+_TEXT = {"Sequence": {"id": "A", "type_id": 0}}
+_CLS = {"SpecialToken": {"id": "[CLS]", "type_id": 0}}
+_CLIP = r"<\|startoftext\|>|<\|endoftext\|>|'s|'t|'re|'ve|'m|'ll|'d|[\p{L}]+|[\p{N}]|[^\s\p{L}\p{N}]+"
+
+
+@pytest.mark.parametrize(
+    ("parts", "message"),
+    [
+        (
+            {"normalizer": {"type": "Precompiled", "precompiled_charsmap": "/////wAA"}},
+            "wanted a normalizer of the types",
+        ),
+        ({"normalizer": "Lowercase"}, "wanted a normalizer of the types BertNormalizer, .*, got None"),
+        ({"normalizer": {"type": ["NFC"]}}, r"wanted a normalizer of the types .*, got \['NFC'\]"),
+        ({"normalizer": _replace("a" * 17)}, "wanted a Replace.content of at most 16 characters, got 'aaaaaaaaa"),
+        (
+            {"normalizer": _replace("b", {"Regex": "(a|aa)+$"})},
+            r"wanted a plain String or a regular expression of CLIP",
+        ),
+        ({"normalizer": _replace("b", {"String": ""})}, "wanted a Replace with a pattern, got an empty one"),
+        ({"normalizer": _replace("b", {"String": 5})}, "wanted a Replace.pattern of at most 16 characters, got 5"),
+        ({"normalizer": _replace("b", {"String": "a", "Regex": "b"})}, "wanted a Replace with one pattern, got {"),
+        (
+            {"normalizer": _sequence("normalizers", [_replace("aa")] * 5)},
+            "lengthen a text 16 times at most, got 32 times",
+        ),
+        ({"normalizer": {"type": "Prepend", "prepend": "a" * 17}}, "wanted a Prepend.prepend of at most 16 characters"),
+        ({"normalizer": _sequence("normalizers", [], 9)}, "wanted a list 'normalizers' at most 8 deep, got"),
+        ({"normalizer": {"type": "Sequence"}}, "wanted a list 'normalizers' at most 8 deep, got None"),
+        (
+            {"normalizer": _sequence("normalizers", [{"type": "NFC"}] * 33)},
+            "at most 32 parts in its normalizer, got more",
+        ),
+        ({"normalizer": _sequence("normalizers", [None])}, "wanted a normalizer of the types .*, got None"),
+        ({"pre_tokenizer": _SPLIT | {"pattern": {"Regex": "(a|aa)+$"}}}, r"a regular expression of CLIP, got '\(a\|aa"),
+        ({"pre_tokenizer": {"type": "UnicodeScripts"}}, "wanted a pre_tokenizer of the types"),
+        ({"post_processor": {"type": "x"}}, "wanted a post_processor of the types .*, got 'x'"),
+        ({"post_processor": _template([_TEXT, _TEXT])}, "wanted a template with the text once and up to 32 pieces"),
+        ({"post_processor": _template([_CLS])}, "wanted a template with the text once and up to 32 pieces"),
+        (
+            {"post_processor": _template([_TEXT] + [_CLS] * 32)},
+            "wanted a template with the text once and up to 32 pieces",
+        ),
+        ({"post_processor": _template([_CLS, _TEXT], (1,) * 9)}, "wanted a template with the text once and up to 32 p"),
+        (
+            {"post_processor": _template([_TEXT, {"SpecialToken": {"id": "x"}}])},
+            "whose tokens are in 'special_tokens', got",
+        ),
+        ({"post_processor": {"type": "TemplateProcessing"}}, "wanted a template with 'single' and 'special_tokens'"),
+        (
+            {"decoder": {"type": "Replace", "pattern": {"Regex": "(a+)+"}, "content": ""}},
+            "a regular expression of CLIP",
+        ),
+        ({"decoder": {"type": "CTC"}}, "wanted a decoder of the types"),
+        ({"model": {"type": "Other"}}, "wanted a model of the types BPE, Unigram, WordLevel, WordPiece, got 'Other'"),
+        (
+            {"model": {"type": "BPE", "dropout": 0.5}},
+            "wanted a model without dropout, which gives chance answers, got 0.5",
+        ),
+        ({"model": {"type": "WordPiece", "max_input_chars_per_word": 10**6}}, "max_input_chars_per_word of 1 to 1000"),
+        ({"model": {"type": "WordPiece", "unk_token": "u" * 65}}, "wanted a short model.unk_token, got 65 characters"),
+    ],
+)
+def test_refuses_a_tokenizer_that_may_cost_anything(parts: dict[str, Any], message: str) -> None:
+    with pytest.raises(BundleError, match=f"^t is not a tokenizer: .*{message}.*; do not use this bundle$"):
+        Tokenizer(_changed(**parts), LENGTH, "t")
+
+
+@pytest.mark.parametrize(
+    ("part", "changes"),
+    [
+        ("padding", {"strategy": {"Fixed": 20_000_000}}),
+        ("padding", {"strategy": "BatchLongest"}),
+        ("padding", {"strategy": {"Fixed": float(LENGTH)}}),
+        ("padding", {"pad_to_multiple_of": 20_000_000}),
+        ("truncation", {"max_length": 0}),
+        ("truncation", {"max_length": LENGTH + 1}),
+        ("truncation", {"stride": 2}),
+    ],
+)
+def test_refuses_a_length_that_is_not_the_bundles_before_it_is_used(part: str, changes: dict[str, Any]) -> None:
+    table = json.loads(tokenizer_json())[part] | changes
+    with pytest.raises(BundleError, match=f"^t does not pad and cut to {LENGTH} tokens; the bundle is damaged$"):
+        Tokenizer(_changed(**{part: table}), LENGTH, "t")
+
+
+def test_refuses_a_key_that_comes_twice() -> None:
+    """Of two, the check might read one and the library the other."""
+    text = tokenizer_json().rstrip("}") + '}, "padding": null}'
+    with pytest.raises(BundleError, match="t is not a tokenizer: the key 'padding' comes twice"):
+        Tokenizer(text, LENGTH, "t")
+
+
+def test_opens_the_parts_of_clip_and_gemma() -> None:
+    clean = _sequence("normalizers", [{"type": "NFC"}, _replace(" ", {"Regex": r"\s+"}), {"type": "Lowercase"}])
+    split = _SPLIT | {"pattern": {"Regex": _CLIP}}
+    clip = _changed(normalizer=clean, pre_tokenizer=_sequence("pretokenizers", [split]))
+    assert Tokenizer(clip, LENGTH, "t")(["A  Red wall"]).unknown == (0,)
+    gemma = _SPLIT | {"behavior": "MergedWithPrevious", "invert": False, "pattern": {"String": " "}}
+    normalizer = _sequence(
+        "normalizers", [_replace("\u2581", {"String": " "}), {"type": "Prepend", "prepend": "\u2581"}]
+    )
+    Tokenizer(_changed(normalizer=normalizer, pre_tokenizer=gemma), LENGTH, "t")(["a red wall"])
+    Tokenizer(_changed(post_processor=_template([_CLS, _TEXT])), LENGTH, "t")(["a red wall"])
+
+
+class _Panic(BaseException):
+    """What a panic of the Rust side looks like: no Exception."""
+
+
+class _Panicking:
+    error: BaseException = _Panic("index out of bounds")
+
+    @classmethod
+    def from_str(cls, text: str) -> None:
+        raise cls.error
+
+    def encode_batch(self, texts: list[str]) -> None:
+        raise self.error
+
+
+def test_a_panic_is_an_error_of_ours(tokenizer: Tokenizer, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tokenizer, "_inner", _Panicking())
+    monkeypatch.setattr("tokenizers.Tokenizer", _Panicking)
+    with pytest.raises(BundleError, match="t is not a tokenizer: index out of bounds; copy the bundle again"):
+        Tokenizer(tokenizer_json(), LENGTH, "t")
+    with pytest.raises(FeedError, match=r"the tokenizer cannot read one of .*: index out of bounds"):
+        tokenizer(["red"])
+    monkeypatch.setattr(_Panicking, "error", KeyboardInterrupt())
+    with pytest.raises(KeyboardInterrupt):
+        Tokenizer(tokenizer_json(), LENGTH, "t")
+    with pytest.raises(KeyboardInterrupt):
+        tokenizer(["red"])
+
+
+def test_a_huge_tokenizer_is_not_read(colours: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sdk.text._MAX_FILE", 100)
+    with pytest.raises(
+        BundleError, match=r"tokenizer\.json of .* is larger than 100 bytes; make a bundle with a smaller"
+    ):
+        Tokenizer.of(open_bundle(colours))
+
+
+def test_says_what_came_in_place_of_a_tokenizer() -> None:
+    with pytest.raises(
+        BundleError, match="t is not a tokenizer: wanted a JSON object, got list; do not use this bundle"
+    ):
+        Tokenizer("[]", LENGTH, "t")
+    with pytest.raises(BundleError, match="t is not a tokenizer: NaN is no number of JSON"):
+        Tokenizer('{"model": NaN}', LENGTH, "t")
