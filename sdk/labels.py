@@ -44,7 +44,7 @@ class LabelBank:
         self._current = LabelSet(
             tuple(item.label for item in items), bundle.label_vectors, tuple(item.unknown for item in items)
         )
-        self._last = self._current
+        self._last = (self._current, self._current)  # the bank, and what was last asked for while it was so
         self._seen: OrderedDict[str, tuple[NDArray[np.float32], int]] = OrderedDict(
             (name, (vector, unknown))
             for name, vector, unknown in zip(
@@ -80,10 +80,8 @@ class LabelBank:
             if label in now.names:
                 raise FeedError(f"the label {label!r} is in the bank already; remove it first, or use replace")
             _check_names((label,))
-            new = self.resolve((label,)) if prompts is None else self._embedded({label: prompts})
-            self._current = LabelSet(
-                (*now.names, label), np.concatenate([now.vectors, new.vectors]), (*now.unknown, *new.unknown)
-            )
+            new = self._named((label,)) if prompts is None else self._embedded({label: prompts})
+            self._current = _joined(now, new)
 
     def remove(self, label: str) -> None:
         """Remove a label. Raises FeedError when it is not there."""
@@ -100,31 +98,44 @@ class LabelBank:
     def replace(self, labels: Sequence[str] | Mapping[str, Sequence[str]]) -> None:
         """Put other labels in the bank: names, or a mapping of names to prompts. All or nothing.
 
-        Prompts hold until the next edit of that label: by its name alone it means what the bundle says again.
+        Prompts hold while the label is in the bank; replaced by its name alone it means what the bundle says again.
         Raises FeedError for no labels, one given twice, or an empty one.
         """
         with self._lock:
-            self._current = self._embedded(labels) if isinstance(labels, Mapping) else self.resolve(labels)
+            self._current = self._embedded(labels) if isinstance(labels, Mapping) else self._named(_check_names(labels))
 
     def resolve(self, labels: Sequence[str]) -> LabelSet:
-        """Vectors of `labels`, embedding only those never seen. Raises FeedError for none, or one given twice."""
-        last = self._last  # an app asks for the same labels with every frame
-        if isinstance(labels, list | tuple) and tuple(labels) == last.names and last.names:
+        """Vectors of `labels`: those in the bank as the bank has them, others by name, embedding only what is new.
+
+        Raises FeedError for no labels, or one given twice.
+        """
+        bank, last = self._last  # an app asks for the same labels with every frame
+        if bank is self._current and isinstance(labels, list | tuple) and labels and tuple(labels) == last.names:
             return last
         names = _check_names(labels)
         with self._lock:
-            fresh = [name for name in names if name not in self._seen]
-            if fresh:
-                learnt = self._embedded({name: self._prompts(name) for name in fresh})
-                for name, vector, unknown in zip(learnt.names, learnt.vectors, learnt.unknown, strict=True):
-                    self._seen[name] = (vector, unknown)
-            found = [self._seen[name] for name in names]
-            for name in names:
-                self._seen.move_to_end(name)
-            self._forget(keep={*self._current.names, *names})
-            new = LabelSet(names, np.stack([vector for vector, _ in found]), tuple(count for _, count in found))
-            self._last = new
-            return new
+            bank = self._current
+            place = {name: index for index, name in enumerate(bank.names)}
+            others = tuple(name for name in names if name not in place)
+            both = _joined(bank, self._named(others)) if others else bank
+            at = {name: index for index, name in enumerate(both.names)}
+            rows = [at[name] for name in names]
+            found = LabelSet(names, both.vectors[rows], tuple(both.unknown[row] for row in rows))
+            self._last = (bank, found)
+            return found
+
+    def _named(self, names: tuple[str, ...]) -> LabelSet:
+        """Labels by name alone: the bundle's own vector, or the templates around the name. Remembered."""
+        fresh = [name for name in names if name not in self._seen]
+        if fresh:
+            learnt = self._embedded({name: self._prompts(name) for name in fresh})
+            for name, vector, unknown in zip(learnt.names, learnt.vectors, learnt.unknown, strict=True):
+                self._seen[name] = (vector, unknown)
+        found = [self._seen[name] for name in names]
+        for name in names:
+            self._seen.move_to_end(name)
+        self._forget(keep={*self._current.names, *names})
+        return LabelSet(names, np.stack([vector for vector, _ in found]), tuple(count for _, count in found))
 
     def _forget(self, keep: Collection[str]) -> None:
         """Drop the least recently used beyond the limit; never `keep`: without a text tower they would be lost."""
@@ -146,6 +157,11 @@ class LabelBank:
         rows = [slice(end - len(each), end) for each, end in zip(prompts, ends, strict=True)]
         means = np.stack([vectors[row].mean(axis=0) for row in rows])
         return LabelSet(names, unit_rows(means), tuple(sum(unknown[row]) for row in rows))
+
+
+def _joined(one: LabelSet, other: LabelSet) -> LabelSet:
+    vectors = np.concatenate([one.vectors, other.vectors])
+    return LabelSet((*one.names, *other.names), vectors, (*one.unknown, *other.unknown))
 
 
 def _check_prompts(label: str, prompts: object) -> tuple[str, ...]:

@@ -132,11 +132,13 @@ def test_replace_by_prompts_gives_a_label_another_meaning(student: Student) -> N
 
 
 def test_prompts_are_not_remembered_behind_a_name(student: Student) -> None:
-    """A name alone goes on to mean what the bundle, or its templates, say."""
+    """What is in the bank is used as the bank has it; put there by name alone, it means what the bundle says."""
     red = vector(student.bank, "red")
     student.bank.replace({"red": ["blue"]})
-    np.testing.assert_array_equal(vector(student.bank, "red"), red)
+    np.testing.assert_array_equal(vector(student.bank, "red"), student.bank.current.vectors[0])
+    assert vector(student.bank, "red") @ red < 0.99
     student.bank.replace(["red"])
+    np.testing.assert_array_equal(vector(student.bank, "red"), red)
     np.testing.assert_array_equal(student.bank.current.vectors, red[None])
     student.bank.add("purple", ["white"])
     student.bank.remove("purple")
@@ -155,6 +157,15 @@ def test_the_same_labels_again_cost_nothing(student: Student) -> None:
     first = student.bank.resolve(["purple", "red"])
     assert student.bank.resolve(("purple", "red")) is first
     assert student.bank.resolve(["red", "purple"]).names == ("red", "purple")
+    student.bank.replace({"red": ["blue"]})
+    assert student.bank.resolve(["red", "purple"]).vectors[0] @ first.vectors[1] < 0.99, "an edit is seen at once"
+
+
+def test_an_empty_bank_does_not_make_no_labels_an_answer(student: Student) -> None:
+    for label in student.bank.list():
+        student.bank.remove(label)
+    with pytest.raises(FeedError, match="no labels were given"):
+        student.bank.resolve([])
 
 
 Edit = Callable[[LabelBank], object]
