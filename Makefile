@@ -9,7 +9,7 @@ check: test  ## everything CI runs
 	$(PYTHON) -m ruff format --check .
 	$(PYTHON) -m mypy
 
-slow:  ## full training runs held against the bars; about 25 minutes on 2 cores
+slow:  ## full training runs held against the bars; about 15 minutes on 2 cores
 	$(PYTHON) -m pytest -m long
 
 readme: ## put the table of the last run into README.md
