@@ -21,7 +21,7 @@ from compress.saturation import saturation_damage
 from runtimes import Array, GateFailed, Session, Target, Unavailable
 from sdk.bundle import Bundle, sha256_of
 from sdk.golden import cosine_distance, golden_arrays, unit_rows
-from sdk.manifest import BankSpec, Figure, GraphSpec, ImageSpec, LabelSpec, Licences, Manifest, ScoreSpec, TextSpec
+from sdk.manifest import BankSpec, GraphSpec, ImageSpec, LabelSpec, Licences, Manifest, ScoreSpec, TextSpec
 from sdk.resize import Frame
 from sdk.text import Tokenizer
 from sdk.writer import Source, npy_bytes, npz_bytes, write_bundle
@@ -46,7 +46,6 @@ class Contents:
     texts: tuple[str, ...]
     licence: str
     provenance: Mapping[str, str]
-    quality: Mapping[str, Mapping[str, Figure]]
 
 
 def assemble(model: ModelFiles, contents: Contents, out: Path) -> Bundle:
@@ -89,7 +88,6 @@ def assemble(model: ModelFiles, contents: Contents, out: Path) -> Bundle:
         golden="golden.npz",
         tolerance=tolerance,
         labels=bank,
-        quality=contents.quality,
         provenance={**contents.provenance, "golden_by": str(targets[0])},
     )
     return write_bundle(out, manifest, files)

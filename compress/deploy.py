@@ -59,7 +59,6 @@ def contents(draft: Draft, corpus: Corpus, who: str, golden: int) -> Contents:
             **{name: str(value) for name, value in draft.metrics.items() if name.endswith(".chosen")},
             **{f"version.{name}": found for name, found in versions(*MADE_WITH).items()},
         },
-        quality={},
     )
 
 
