@@ -1,4 +1,4 @@
-"""`python -m sdk`: try a bundle on an image, inspect it, verify it on this machine, slim it for a target."""
+"""`python -m sdk`: try a bundle on an image or ask it about one, inspect it, verify it on this machine, slim it."""
 
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ from sdk.golden import verify
 from sdk.slim import slim
 
 USAGE = """python -m sdk BUNDLE IMAGE [--labels a,b,c] [--k K] [--on TARGET] [--precision P]
+       python -m sdk BUNDLE IMAGE --ask QUESTION [--ask QUESTION ...] [--on TARGET] [--precision P]
        python -m sdk inspect BUNDLE
        python -m sdk verify BUNDLE
        python -m sdk slim BUNDLE --for TARGET [--precision P] [--no-text] --out DIR"""
@@ -34,7 +35,7 @@ def main(arguments: list[str] | None = None) -> int:
     logging.basicConfig(format="%(message)s")
     commands = {"inspect": _inspect, "verify": _verify, "slim": _slim}
     try:
-        code = commands[argv[0]](argv[1:]) if argv and argv[0] in commands else _classify(argv)
+        code = commands[argv[0]](argv[1:]) if argv and argv[0] in commands else _look(argv)
         sys.stdout.flush()
         return code
     except PupilError as error:
@@ -64,24 +65,38 @@ def _parser(name: str) -> argparse.ArgumentParser:
     return parser
 
 
-def _classify(argv: list[str]) -> int:
+def _look(argv: list[str]) -> int:
     parser = _parser("")
     parser.add_argument("image", type=Path)
-    parser.add_argument("--labels", help="comma-separated; without it the bundle's own label bank")
-    parser.add_argument("--k", type=int, default=3, help="how many answers (3)")
+    what = parser.add_mutually_exclusive_group()
+    what.add_argument("--labels", help="comma-separated; without it the bundle's own label bank")
+    what.add_argument("--ask", action="append", metavar="QUESTION", help="in place of labels; may come several times")
+    parser.add_argument("--k", type=int, help="how many labels (3)")
     parser.add_argument("--on", help="a target such as ov:cpu; without it the first that proves itself")
     parser.add_argument("--precision", choices=list(PRECISIONS))
     args = parser.parse_args(argv)
+    if args.ask is not None and args.k is not None:
+        parser.error("argument --k: not allowed with argument --ask: a question has one answer")
     labels = [label.strip() for label in args.labels.split(",")] if args.labels is not None else None
     with sdk.load(args.bundle, on=args.on, precision=args.precision) as student:
-        for answer in student.task("classify")(args.image, labels, args.k):
-            note = f"   ({answer.unknown} unknown tokens)" if answer.unknown else ""
-            _say(f"{answer.score:6.1%}  {answer.label}{note}")
+        if args.ask is not None:
+            answers = student.task("ask")(args.image, args.ask)
+            lines = [f"{answer.label}   {question}" for answer, question in zip(answers, args.ask, strict=True)]
+        else:
+            answers = student.task("classify")(args.image, labels, 3 if args.k is None else args.k)
+            lines = [answer.label for answer in answers]
+        for answer, line in zip(answers, lines, strict=True):
+            _say(f"{answer.score:6.1%}  {line}{_note(answer)}")
         for tower, ran in student.ran_on.items():
             _say(f"        {tower}: {ran.target}, {ran.variant}, computed in {ran.compute} ({ran.why})")
             for each in ran.tried:
                 _say(f"        {tower}: not {each.target}, {each.variant}: {each.reason}")
     return 0
+
+
+def _note(answer: sdk.Answer) -> str:
+    notes = [f"{n} {what}" for n, what in ((answer.unknown, "unknown tokens"), (answer.cut, "tokens cut")) if n]
+    return f"   ({', '.join(notes)})" if notes else ""
 
 
 def _inspect(argv: list[str]) -> int:
@@ -98,11 +113,13 @@ def _inspect(argv: list[str]) -> int:
         _say(f"texts     {manifest.text.length} tokens")
     if manifest.labels:
         _say(f"labels    {len(manifest.labels.items)}: {', '.join(item.label for item in manifest.labels.items)}")
+    if manifest.fusion:
+        _say(f"answers   {len(manifest.fusion.answers)}: {', '.join(manifest.fusion.answers)}")
     for tower, variants in manifest.graphs.items():
         for variant, graph in variants.items():
             megabytes = manifest.files[graph.file].bytes / 1e6
             _say(
-                f"graph     {tower:<6}{variant:<6}{megabytes:8.2f} MB {graph.params / 1e6:7.2f} M params "
+                f"graph     {tower:<7}{variant:<6}{megabytes:8.2f} MB {graph.params / 1e6:7.2f} M params "
                 f"{graph.macs / 1e6:9.1f} M macs   for {', '.join(graph.families)}"
             )
     for metric, figures in manifest.quality.items():

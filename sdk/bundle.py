@@ -16,10 +16,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from runtimes import Array, BundleError, Unavailable
-from sdk.manifest import FORMAT, REQUIRES, FileEntry, GraphSpec, Manifest, PortSpec
+from sdk.manifest import FORMAT, REQUIRES, FileEntry, GraphSpec, Manifest
 from sdk.onnx_scan import check_onnx
-from sdk.resize import CROPS, MAX_SIZE, MIN_SIZE, RESIZES
 from sdk.schema import parse, read_json
+from sdk.specs import check_specs
 
 MANIFEST = "bundle.json"
 # A file name inside a bundle: flat, portable to every file system, and unable to climb out.
@@ -28,7 +28,6 @@ _MAX_MANIFEST = 64 << 20
 _MAX_FILES = 256
 _MAX_ARRAY = 256 << 20
 _NORM_SLACK = 1e-3  # a vector that was normalised in another precision still passes
-_LIMITS = {"image.size": (MIN_SIZE, MAX_SIZE), "text.length": (1, 4096), "dim": (1, 65_536)}
 
 
 @dataclass(frozen=True)
@@ -60,7 +59,8 @@ class Bundle:
     def variants(self, tower: str) -> Mapping[str, GraphSpec]:
         """Variants of a tower. Raises Unavailable when the bundle has no such tower."""
         if tower not in self.manifest.graphs:
-            left = "it was slimmed with --no-text; use the maker's bundle" if tower == "text" else "ask its maker"
+            slimmed = tower == "text" or (tower == "fusion" and "text" not in self.manifest.graphs)
+            left = "it was slimmed with --no-text; use the maker's bundle" if slimmed else "ask its maker"
             raise Unavailable(f"{self.path} has no {tower} tower: {left}")
         return self.manifest.graphs[tower]
 
@@ -114,7 +114,7 @@ def open_bundle(path: Path | str) -> Bundle:
         manifest = _parse_manifest(data, root)
         _check_files(root, manifest.files)
         _check_references(root, manifest)
-        _check_specs(root, manifest)
+        check_specs(root, manifest)
         for tower, variants in manifest.graphs.items():
             for variant, graph in variants.items():
                 _check_graph(root, graph, f"graphs.{tower}.{variant}")
@@ -178,78 +178,6 @@ def _check_references(root: Path, manifest: Manifest) -> None:
     missing = [name for name in used if name not in manifest.files]
     if missing:
         raise BundleError(f"{root} uses the file {missing[0]!r} but does not list it under files")
-
-
-def _check_specs(root: Path, manifest: Manifest) -> None:
-    text_length = manifest.text.length if manifest.text else 1
-    given = {"image.size": manifest.image.size, "text.length": text_length, "dim": manifest.dim}
-    for name, value in given.items():
-        low, high = _LIMITS[name]
-        if not low <= value <= high:
-            raise BundleError(f"{root} says {name} = {value}; it must be {low} to {high}")
-    choices = {
-        "score.kind": (manifest.score.kind, ("softmax", "sigmoid")),
-        "image.resize": (manifest.image.resize, tuple(RESIZES)),
-        "image.crop": (manifest.image.crop, tuple(CROPS)),
-    }
-    for name, (choice, known) in choices.items():
-        if choice not in known:
-            raise BundleError(f"{root} says {name} = {choice!r}; this reader knows: {', '.join(known)}")
-    if "image" not in manifest.graphs or set(manifest.graphs) - {"image", "text"}:
-        towers = ", ".join(manifest.graphs) or "none"
-        raise BundleError(f"{root} has the towers {towers}; it must have image, may have text, and no other")
-    _check_graphs(root, manifest)
-    _check_labels(root, manifest)
-    for template in manifest.text.templates if manifest.text else ():
-        if "{}" not in template:
-            raise BundleError(f"{root} has the template {template!r}; a template says with {{}} where the label goes")
-
-
-def _check_labels(root: Path, manifest: Manifest) -> None:
-    items = manifest.labels.items if manifest.labels else ()
-    if len({item.label for item in items}) != len(items):
-        raise BundleError(f"{root} has a label twice in its bank")
-    for item in items:
-        if not item.label.strip() or item.unknown < 0:
-            raise BundleError(
-                f"{root} has the label {item.label!r} with {item.unknown} unknown tokens; wanted a text that is not "
-                "blank, and 0 or more; make the bundle again"
-            )
-
-
-def _check_graphs(root: Path, manifest: Manifest) -> None:
-    empty = [tower for tower, variants in manifest.graphs.items() if not variants]
-    if empty:
-        raise BundleError(f"{root} has no graph under graphs.{empty[0]}; leave the tower out, or make the bundle again")
-    if (manifest.text is None) == ("text" in manifest.graphs):
-        has = "a text graph but text is null" if manifest.text is None else "text but no text graph"
-        raise BundleError(f"{root} has {has}; wanted both or neither; make the bundle again")
-    for tower, variants in manifest.graphs.items():
-        for variant, graph in variants.items():
-            if not graph.file.endswith(".onnx"):  # an engine goes by the ending, and x.ort is another format to it
-                raise BundleError(
-                    f"{root}: graphs.{tower}.{variant}.file wanted a name that ends in .onnx, got {graph.file!r}; "
-                    "make the bundle again"
-                )
-    _check_shapes(root, manifest)
-
-
-def _check_shapes(root: Path, manifest: Manifest) -> None:
-    """Towers take and give exactly what FORMAT.md says: the feeds are made from the specs, not from the graphs."""
-    size = manifest.image.size
-    ids = PortSpec("int64", (None, manifest.text.length if manifest.text else 0))
-    wanted_inputs = {
-        "image": {"image": PortSpec("uint8", (None, size, size, 3))},
-        "text": {"ids": ids, "mask": ids},
-    }
-    wanted_outputs = {"embedding": PortSpec("float32", (None, manifest.dim))}
-    for tower, variants in manifest.graphs.items():
-        for variant, graph in variants.items():
-            if graph.inputs != wanted_inputs[tower] or graph.outputs != wanted_outputs:
-                raise BundleError(
-                    f"{root}: graphs.{tower}.{variant} must take {wanted_inputs[tower]} and give {wanted_outputs}, "
-                    f"but says {graph.inputs} and {graph.outputs}"
-                )
 
 
 def _check_graph(root: Path, graph: GraphSpec, where: str) -> None:

@@ -14,7 +14,7 @@ from sdk.bundle import Bundle
 from sdk.frames import Frame, read_frame
 from sdk.golden import unit_rows
 from sdk.resize import prepare
-from sdk.text import Tokenizer
+from sdk.text import Tokenizer, Tokens
 
 Run = Callable[[str, Mapping[str, Array]], Mapping[str, Array]]
 
@@ -24,6 +24,7 @@ class Embedder:
 
     def __init__(self, bundle: Bundle, run: Run) -> None:
         self._spec = bundle.manifest.image
+        self._shape = (self._spec.size, self._spec.size, 3)
         self._bundle = bundle
         self._run = run
         self._dim = bundle.manifest.dim
@@ -32,20 +33,24 @@ class Embedder:
 
     def prepare(self, frame: object, color: str = "rgb") -> Frame:
         """One frame of any accepted kind to the model's uint8 (S, S, 3) RGB. Raises FeedError."""
-        return prepare(read_frame(frame, color), self._spec.size, self._spec.resize, self._spec.crop)
+        read = read_frame(frame, color)
+        if read.shape == self._shape:  # as `prepare` would leave it
+            return read
+        return prepare(read, self._spec.size, self._spec.resize, self._spec.crop)
 
     def images(self, frames: Sequence[object], color: str = "rgb") -> NDArray[np.float32]:
         """Embed N frames: float32 (N, D), unit norm. Raises FeedError naming the frame that cannot be used."""
+        if len(frames) == 1:  # a frame at a time is the rule, and counted in microseconds
+            return self._normalised("image", {"image": self.prepare(frames[0], color)[None]})
         feeds = []
         for index, frame in enumerate(frames):
             try:
                 feeds.append(self.prepare(frame, color))
             except FeedError as error:
-                raise FeedError(f"frame {index}: {error}" if len(frames) > 1 else str(error)) from error
+                raise FeedError(f"frame {index}: {error}") from error
         if not feeds:
             return np.zeros((0, self._dim), np.float32)
-        batch = feeds[0][None] if len(feeds) == 1 else np.stack(feeds)
-        return self._normalised("image", {"image": batch})
+        return self._normalised("image", {"image": np.stack(feeds)})
 
     def texts(self, texts: Sequence[str]) -> tuple[NDArray[np.float32], tuple[int, ...]]:
         """Embed N texts: float32 (N, D), unit norm, and per text the number of tokens the tokenizer did not know.
@@ -59,20 +64,24 @@ class Embedder:
         texts = list(texts)
         if not texts:
             return np.zeros((0, self._dim), np.float32), ()
+        tokens = self.tokens(texts)
+        return self._normalised("text", {"ids": tokens.ids, "mask": tokens.mask}), tokens.unknown
+
+    def tokens(self, texts: Sequence[str]) -> Tokens:
+        """Tokenize N texts. Raises FeedError for an empty text, Unavailable in a bundle without a text tower."""
         with self._lock:
             if self._tokenizer is None:
                 self._tokenizer = Tokenizer.of(self._bundle)
-        tokens = self._tokenizer(texts)
-        return self._normalised("text", {"ids": tokens.ids, "mask": tokens.mask}), tokens.unknown
+        return self._tokenizer(texts)
 
     def _normalised(self, tower: str, feeds: Mapping[str, Array]) -> NDArray[np.float32]:
         raw = self._run(tower, feeds)["embedding"]
-        if len(raw) == 1:  # a frame at a time is the rule, and counted in microseconds: one pass, no masks
-            row = raw[0].astype(np.float64)
-            square = float(row @ row)
+        if len(raw) == 1:  # one pass, no masks
+            wide = raw.astype(np.float64)
+            square = float(np.vdot(wide, wide))
             if not 0 < square < math.inf:
                 raise Unavailable(_unusable(tower))
-            return np.asarray(row / math.sqrt(square), np.float32)[None]
+            return np.asarray(wide / math.sqrt(square), np.float32)
         if not np.isfinite(raw).all() or not raw.any(axis=1).all():
             raise Unavailable(_unusable(tower))
         return unit_rows(raw)

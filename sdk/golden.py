@@ -1,9 +1,9 @@
 """Replaying the answers a bundle carries: does this engine, on this device, compute what the maker's did?
 
-golden.npz holds per tower the prepared feeds (`feed/image/image`; `feed/text/ids`, `feed/text/mask`) and per variant
-the raw outputs (`out/<tower>/<variant>`), the last image row being a worst case that saturates int8 arithmetic on CPUs
-without VNNI. A variant is compared with its own outputs, like with like; what int8 loses against fp32 is the gate's
-business, not the device's.
+golden.npz holds per tower the prepared feeds (`feed/image/image`; `feed/text/ids`, `feed/text/mask`; what fusion takes)
+and per variant the raw outputs (`out/<tower>/<variant>/<port>`), the last image row being a worst case that saturates
+int8 arithmetic on CPUs without VNNI. A variant is compared with its own outputs, like with like; what int8 loses
+against fp32 is the gate's business, not the device's.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from sdk.text import Tokenizer
 
 @dataclass(frozen=True)
 class Verdict:
-    """One line of `verify`. `error` and `tolerance` are cosine distances (1 - cosine), or counts for feeds."""
+    """One line of `verify`. `error` and `tolerance` are as `output_error` says, or counts for feeds."""
 
     subject: str
     target: str
@@ -53,6 +53,26 @@ def cosine_distance(one: NDArray[np.float32], other: NDArray[np.float32]) -> flo
     return float(np.max(1 - cosine, initial=0.0))
 
 
+def softmax(logits: Array) -> NDArray[np.float64]:
+    """Logits (N, A) to probabilities over A, float64 (N, A). Rows must be finite."""
+    wide = logits.astype(np.float64, copy=False)
+    powers = np.exp(wide - wide.max(axis=1, keepdims=True))
+    return np.asarray(powers / powers.sum(axis=1, keepdims=True), np.float64)
+
+
+def output_error(port: str, got: NDArray[np.float32], wanted: NDArray[np.float32]) -> float:
+    """How far an output (N, ...) is from what it should be, the worst row counts; infinite where one is not finite.
+
+    `logits` (N, A): the largest absolute difference of a softmax probability, 0..1. Other ports (`embedding`,
+    `tokens`): the largest cosine distance of a row, 0..2, tokens laid end to end.
+    """
+    if port != "logits":
+        return cosine_distance(got.reshape(len(got), -1), wanted.reshape(len(wanted), -1))
+    if got.shape != wanted.shape or not (np.isfinite(got).all() and np.isfinite(wanted).all()):
+        return float("inf")
+    return float(np.abs(softmax(got) - softmax(wanted)).max(initial=0.0))
+
+
 def golden_arrays(
     frames: Sequence[Frame],
     worst: Frame,
@@ -63,7 +83,8 @@ def golden_arrays(
     """The input half of golden.npz: raw frames (uint8 (H, W, 3), any size), texts, and the feeds made from both.
 
     `worst` is uint8 (S, S, 3), already at the model's size; it becomes the last image row. Without a tokenizer the
-    texts are left out. The output half, `out/<tower>/<variant>`, is added by whoever ran the graphs.
+    texts are left out. The feeds of the fusion tower, and the output half, `out/<tower>/<variant>/<port>`, are added by
+    whoever ran the graphs.
     """
     arrays: dict[str, Array] = {f"raw/{i}": frame for i, frame in enumerate(frames)}
     rows = [prepare(frame, spec.size, spec.resize, spec.crop) for frame in frames]
@@ -75,20 +96,24 @@ def golden_arrays(
 
 
 def replay(session: Session, bundle: Bundle, tower: str, variant: str, *, quick: bool = False) -> tuple[float, float]:
-    """Run golden feeds one by one through an open session. Returns (largest cosine distance, tolerance).
+    """Run golden feeds one by one through an open session. Returns (largest error of any output, tolerance).
 
     `quick` takes the first two rows and the worst case only: enough to catch a wrong engine while loading.
     Raises BundleError when golden.npz lacks what it needs, PupilErrors of the session.
     """
     feeds, wanted = _rows(bundle, tower, variant)
-    rows = [0, 1, len(wanted) - 1] if quick and len(wanted) > 3 else range(len(wanted))
-    got = [session.run({name: feed[i : i + 1] for name, feed in feeds.items()})["embedding"][0] for i in rows]
-    error = cosine_distance(np.stack(got), wanted[list(rows)])
-    return error, tolerance_of(bundle, tower, variant, session.compute)
+    count = len(next(iter(feeds.values())))
+    rows = [0, 1, count - 1] if quick and count > 3 else list(range(count))
+    got = [session.run({name: feed[i : i + 1] for name, feed in feeds.items()}) for i in rows]
+    errors = [
+        output_error(port, np.concatenate([outputs[port] for outputs in got]), array[rows])
+        for port, array in wanted.items()
+    ]
+    return max(errors), tolerance_of(bundle, tower, variant, session.compute)
 
 
 def tolerance_of(bundle: Bundle, tower: str, variant: str, compute: str) -> float:
-    """The largest cosine distance that passes for a variant computed in `compute`. Raises BundleError if not stated."""
+    """The largest error that passes for a variant computed in `compute`. Raises BundleError if not stated."""
     by_compute = bundle.manifest.tolerance.get(tower, {}).get(variant, {})
     found = by_compute.get(compute, by_compute.get("*"))
     if found is None:
@@ -137,11 +162,13 @@ def _verify_feeds(bundle: Bundle) -> list[Verdict]:
     return verdicts
 
 
-def _rows(bundle: Bundle, tower: str, variant: str) -> tuple[Mapping[str, Array], NDArray[np.float32]]:
+def _rows(bundle: Bundle, tower: str, variant: str) -> tuple[Mapping[str, Array], Mapping[str, Array]]:
+    """The feeds by input and the wanted outputs by port, of the dtypes and shapes that the graph states."""
     golden, graph = bundle.golden, bundle.graph(tower, variant)
-    ports = {f"feed/{tower}/{name}": port for name, port in graph.inputs.items()}
-    key = f"out/{tower}/{variant}"
-    ports[key] = graph.outputs["embedding"]
+    feeds = {name: f"feed/{tower}/{name}" for name in graph.inputs}
+    outputs = {name: f"out/{tower}/{variant}/{name}" for name in graph.outputs}
+    ports = {feeds[name]: port for name, port in graph.inputs.items()}
+    ports |= {outputs[name]: port for name, port in graph.outputs.items()}
     missing = sorted(ports.keys() - golden.keys())
     if missing:
         raise BundleError(f"{bundle.path}: golden.npz lacks {missing[0]!r}, so {tower} {variant} cannot prove itself")
@@ -153,4 +180,4 @@ def _rows(bundle: Bundle, tower: str, variant: str) -> tuple[Mapping[str, Array]
                 f"{bundle.path}: {name!r} in golden.npz must be {port.dtype} {(*count, *port.shape[1:])} of one row "
                 f"at least, but is {array.dtype} {array.shape}"
             )
-    return {name: golden[f"feed/{tower}/{name}"] for name in graph.inputs}, golden[key]
+    return {name: golden[key] for name, key in feeds.items()}, {name: golden[key] for name, key in outputs.items()}

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 FORMAT = 1
+TOWERS = ("image", "text", "fusion")
 # What a bundle may require of its reader. A later format-1 feature that an old reader must not ignore adds a name here.
 REQUIRES: frozenset[str] = frozenset()
 
@@ -67,6 +68,18 @@ class TextSpec:
 
 
 @dataclass(frozen=True)
+class FusionSpec:
+    """Questions about a frame: T = `image_tokens` tokens of an image, each of F = `width` values, as are a text's L.
+
+    `answers` is the closed set that `logits` (N, A) chooses from, in that order.
+    """
+
+    width: int
+    image_tokens: int
+    answers: tuple[str, ...]
+
+
+@dataclass(frozen=True)
 class ScoreSpec:
     """Cosines to scores: softmax or sigmoid of logit_scale * cosine + logit_bias."""
 
@@ -124,9 +137,10 @@ class Manifest:
     image: ImageSpec
     score: ScoreSpec
     golden: str
-    # tower -> variant -> compute ("*" for any other) -> the largest cosine distance from golden that passes.
+    # tower -> variant -> compute ("*" for any other) -> the largest error against golden that passes.
     tolerance: Mapping[str, Mapping[str, Mapping[str, float]]]
     text: TextSpec | None = None
+    fusion: FusionSpec | None = None
     labels: BankSpec | None = None
     unknown_threshold: float | None = None
     # metric -> who ("teacher", "student") -> figure

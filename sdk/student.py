@@ -28,7 +28,7 @@ def load(
     policy: str = "strict",
     cache_dir: Path | str | None = None,
 ) -> Student:
-    """Open a bundle and its image tower; the text tower waits for the first new phrase.
+    """Open a bundle and its image tower; the text tower waits for the first new phrase, fusion for the first question.
 
     `on`: a target such as "ov:cpu"; None takes the first that answers the bundle's golden inputs rightly.
     `precision`: "fp32" (computed in f32), "bf16", "fp16", "int8"; None lets the bundle and the engine decide.
@@ -93,6 +93,15 @@ class Student:
         answers: list[Answer] | list[list[Answer]] = self.task("classify")(frame, labels, k, color)
         return answers
 
+    def ask(self, frame: object, question: str | Sequence[str], color: str = "rgb") -> Answer | list[Answer]:
+        """The answer to a question about one frame (see `classify`), from the bundle's own answers, with its softmax
+        score; a list of questions gives a list. The image is read once for all of them.
+
+        Raises FeedError, or Unavailable in a bundle that was not made for questions.
+        """
+        answers: Answer | list[Answer] = self.task("ask")(frame, question, color)
+        return answers
+
     def embed_images(self, frames: object, color: str = "rgb") -> NDArray[np.float32]:
         """Frames (see `classify`) to float32 (N, D), unit norm. Raises FeedError."""
         vectors: NDArray[np.float32] = self.task("embed_images")(frames, color)
@@ -104,11 +113,15 @@ class Student:
         return vectors
 
     def run(self, graph: str, feeds: Mapping[str, Array]) -> dict[str, Array]:
-        """Run a tower ("image", "text") over N rows of feeds, row by row: sessions are opened for a batch of one.
+        """Run a tower ("image", "text", "fusion") over N rows of feeds, one by one: sessions hold a batch of one.
 
         Raises FeedError, or Unavailable after `close`, in a forked child, or when the engine fails.
         """
         session = self._session(graph)
+        if len(feeds) == 1:  # an image: the session itself refuses what is not one row
+            (array,) = feeds.values()
+            if array.shape[:1] == (1,):
+                return session.run(feeds)
         count = max((len(array) for array in feeds.values() if array.ndim), default=0)
         if count == 0 or any(array.shape[:1] != (count,) for array in feeds.values()):
             came = {name: array.shape for name, array in feeds.items()}

@@ -21,11 +21,13 @@ _MAX_FILE = 64 << 20
 
 @dataclass(frozen=True)
 class Tokens:
-    """`ids` and `mask`: int64 (N, L). `unknown`: for each text, how many of its tokens the tokenizer did not know."""
+    """`ids` and `mask`: int64 (N, L). For each text, `unknown`: how many of these tokens the tokenizer did not know;
+    `cut`: how many tokens more the text has than fit into L, special tokens not counted."""
 
     ids: NDArray[np.int64]
     mask: NDArray[np.int64]
     unknown: tuple[int, ...]
+    cut: tuple[int, ...]
 
 
 class Tokenizer:
@@ -85,7 +87,9 @@ class Tokenizer:
             raise FeedError(f"the tokenizer cannot read one of {list(texts)!a:.200}: {error}") from error
         if any(len(e.ids) != self._length for e in encodings):
             raise BundleError(f"{self._where} does not pad and cut to {self._length} tokens; the bundle is damaged")
-        if not self._said_truncated and any(e.overflowing for e in encodings):
+        # Padding counts as special too, so what is left is what the text itself says.
+        cut = tuple(sum(over.special_tokens_mask.count(0) for over in e.overflowing) for e in encodings)
+        if not self._said_truncated and any(cut):
             self._said_truncated = True
             _LOG.warning("a text is longer than %d tokens and was cut (said once)", self._length)
         ids = np.array([e.ids for e in encodings], np.int64).reshape(-1, self._length)
@@ -93,4 +97,4 @@ class Tokenizer:
         unknown = (
             ((ids == self._unknown_id) & (mask == 1)).sum(axis=1) if self._unknown_id is not None else ids[:, 0] * 0
         )
-        return Tokens(ids, mask, tuple(int(n) for n in unknown))
+        return Tokens(ids, mask, tuple(int(n) for n in unknown), cut)

@@ -21,12 +21,14 @@ from sdk.labels import LabelBank
 
 @dataclass(frozen=True)
 class Answer:
-    """A frozen result. `score` is in 0..1. `unknown` counts tokens of the label's text that the tokenizer did not know:
-    above zero, the score rests on a word the student cannot read."""
+    """A frozen result. `score` is in 0..1. `unknown` counts tokens of the label's text, or of the question, that the
+    tokenizer did not know: above zero, the score rests on a word the student cannot read. `cut` counts tokens of the
+    question that were not read, because it is longer than the bundle's L."""
 
     label: str
     score: float
     unknown: int = 0
+    cut: int = 0
 
 
 @dataclass(frozen=True)
@@ -60,7 +62,8 @@ def one_or_many(frames: object) -> tuple[Sequence[object], bool]:
 
     Raises FeedError for a generator.
     """
+    if isinstance(frames, np.ndarray):  # first: asking whether something is an Iterator costs more
+        return (list(frames), False) if frames.ndim == 4 else ([frames], True)
     if isinstance(frames, Iterator):
         raise FeedError(f"wanted a frame or a list of frames, got a {type(frames).__name__}; pass a list: list(frames)")
-    many = isinstance(frames, list | tuple) or (isinstance(frames, np.ndarray) and frames.ndim == 4)
-    return (frames, False) if many else ([frames], True)  # type: ignore[return-value]
+    return (frames, False) if isinstance(frames, list | tuple) else ([frames], True)

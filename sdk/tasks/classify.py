@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from runtimes import FeedError
+from sdk.golden import softmax
 from sdk.labels import LabelSet
 from sdk.manifest import ScoreSpec
 from sdk.tasks import Answer, Scene, one_or_many
@@ -47,8 +48,7 @@ def scores(images: NDArray[np.float32], labels: NDArray[np.float32], spec: Score
     logits = spec.logit_scale * cosines.astype(np.float64) + spec.logit_bias
     if spec.kind == "sigmoid":
         return np.asarray(np.exp(-np.logaddexp(0, -logits)), np.float64)
-    shifted = np.exp(logits - logits.max(axis=1, keepdims=True))
-    return np.asarray(shifted / shifted.sum(axis=1, keepdims=True), np.float64)
+    return softmax(logits)
 
 
 def best(row: NDArray[np.float64], labels: LabelSet, k: int) -> list[Answer]:

@@ -19,9 +19,22 @@ from onnx import TensorProto, helper
 import sdk
 from runtimes import BundleError, Unavailable
 from sdk import open_bundle
-from sdk.manifest import PortSpec
+from sdk.manifest import FusionSpec, PortSpec
 from sdk.writer import npy_bytes
-from tests.bundles import BANK, DIM, LENGTH, SIZE, build, colour_frame, damage, golden_with
+from tests.bundles import (
+    ANSWERS,
+    BANK,
+    DIM,
+    IMAGE_TOKENS,
+    LENGTH,
+    SIZE,
+    WIDTH,
+    build,
+    colour_frame,
+    damage,
+    golden_with,
+    without_text,
+)
 
 Change = Callable[[dict[str, Any]], object]
 
@@ -43,6 +56,7 @@ def test_opens(colours: Path) -> None:
     assert bundle.graph("image", "fp32").inputs == {"image": PortSpec("uint8", (None, SIZE, SIZE, 3))}
     assert bundle.label_vectors.shape == (len(BANK), DIM)
     assert open_bundle(str(colours)).hash == bundle.hash
+    assert bundle.manifest.fusion == FusionSpec(WIDTH, IMAGE_TOKENS, ANSWERS)
     assert bundle.weight(bundle.graph("image", "fp32")) == (colours / "image.fp32.onnx").stat().st_size
 
 
@@ -202,13 +216,35 @@ _PORT = {"dtype": "float32", "shape": [None, DIM]}
         (_put(10**6, "text", "length"), "says text.length = 1000000; it must be 1 to 4096"),
         (_put(["a wall"], "text", "templates"), "has the template 'a wall'; a template says with {} where"),
         (_put("red", "labels", "items", 1, "label"), "has a label twice in its bank"),
-        (lambda t: t["graphs"].pop("image"), "has the towers text; it must have image, may have text, and no other"),
+        (
+            lambda t: t["graphs"].pop("image"),
+            "has the towers fusion, text; it must have image, may have text and fusion, and no other",
+        ),
         (lambda t: t["graphs"].clear(), "has the towers none; it must have image"),
-        (_put({}, "graphs", "audio"), "has the towers image, text, audio; it must have image, may have text"),
+        (_put({}, "graphs", "audio"), "has the towers fusion, image, text, audio; it must have image, may have text"),
         (_put(None, "text"), "has a text graph but text is null; wanted both or neither; make the bundle again"),
         (lambda t: t["graphs"].pop("text"), "has text but no text graph; wanted both or neither"),
         (_put({}, "graphs", "image"), "has no graph under graphs.image; leave the tower out, or make the bundle again"),
         (_put({}, "graphs", "text"), "has no graph under graphs.text; leave the tower out"),
+        (_put({}, "graphs", "fusion"), "has no graph under graphs.fusion; leave the tower out"),
+        (_put(None, "fusion"), "has a fusion graph but fusion is null; wanted both or neither; make the bundle again"),
+        (lambda t: t["graphs"].pop("fusion"), "has fusion but no fusion graph; wanted both or neither"),
+        (
+            lambda t: (t["graphs"].pop("text"), t.update(text=None)),
+            "has a fusion tower but no text tower to read questions with; make the bundle again",
+        ),
+        (_put(0, "fusion", "width"), "says fusion.width = 0; it must be 1 to 4096"),
+        (_put(5000, "fusion", "width"), "says fusion.width = 5000; it must be 1 to 4096"),
+        (_put(0, "fusion", "image_tokens"), "says fusion.image_tokens = 0; it must be 1 to 4096"),
+        (_put(10**9, "fusion", "image_tokens"), "says fusion.image_tokens = 1000000000; it must be 1 to 4096"),
+        (_put([], "fusion", "answers"), "has 0 fusion.answers; it must be 1 to 65536"),
+        (_put(["x"] * 65_537, "fusion", "answers"), "has 65537 fusion.answers; it must be 1 to 65536"),
+        (_put("\t", "fusion", "answers", 2), "has an answer that is blank, or one twice; make the bundle again"),
+        (_put("no", "fusion", "answers", 0), "has an answer that is blank, or one twice; make the bundle again"),
+        (_put("4", "fusion", "width"), "bundle.json.fusion.width must be int, but is str"),
+        (_put(3, "fusion", "answers", 0), "bundle.json.fusion.answers[0] must be str, but is int"),
+        (_put(1, "fusion", "depth"), "bundle.json.fusion has the unknown key 'depth'; it takes width, image_tokens, a"),
+        (lambda t: t["fusion"].pop("answers"), "bundle.json.fusion lacks the key 'answers'"),
         (
             _put("golden.npz", "graphs", "image", "int8", "file"),
             "graphs.image.int8.file wanted a name that ends in .onnx, got 'golden.npz'; make the bundle again",
@@ -224,7 +260,7 @@ _PORT = {"dtype": "float32", "shape": [None, DIM]}
         (_put("bundle.json", "golden"), "uses the file 'bundle.json' but does not list it"),
         (
             lambda t: t["files"].update({f"f{i}": t["files"]["golden.npz"] for i in range(300)}),
-            "lists 307 files; at most 256",
+            "lists 309 files; at most 256",
         ),
     ],
 )
@@ -280,6 +316,79 @@ def test_a_tower_that_takes_or_gives_something_else(
         damage(colours, tmp_path / "b", change=_put(ports, "graphs", "image", "int8", field)),
         "graphs.image.int8 must take {'image': PortSpec(dtype='uint8', shape=(None, 16, 16, 3))} and give",
     )
+
+
+def _say(table: Any, tower: str, side: str, port: str, spec: object) -> None:
+    """What every variant of a tower says of one port; None takes it away."""
+    for graph in table["graphs"][tower].values():
+        graph[side] = {name: each for name, each in {**graph[side], port: spec}.items() if each is not None}
+
+
+@pytest.mark.parametrize(
+    ("tower", "side", "port", "shape"),
+    [
+        ("image", "outputs", "tokens", None),
+        ("image", "outputs", "tokens", [None, IMAGE_TOKENS, WIDTH + 1]),
+        ("image", "outputs", "embedding", None),
+        ("text", "outputs", "tokens", None),
+        ("text", "outputs", "tokens", [None, LENGTH + 1, WIDTH]),
+        ("text", "outputs", "logits", [None, len(ANSWERS)]),
+        ("fusion", "inputs", "image", [None, IMAGE_TOKENS + 1, WIDTH]),
+        ("fusion", "inputs", "text", [None, None, WIDTH]),
+        ("fusion", "inputs", "mask", None),
+        ("fusion", "inputs", "ids", [None, LENGTH]),
+        ("fusion", "outputs", "logits", [None, len(ANSWERS) - 1]),
+        ("fusion", "outputs", "logits", None),
+        ("fusion", "outputs", "embedding", [None, DIM]),
+    ],
+)
+def test_a_tower_that_does_not_fit_its_fusion(
+    colours: Path, tmp_path: Path, tower: str, side: str, port: str, shape: list[int | None] | None
+) -> None:
+    spec = None if shape is None else {"dtype": "float32", "shape": shape}
+    path = damage(colours, tmp_path / "b", change=lambda t: _say(t, tower, side, port, spec))
+    fails(path, f"graphs.{tower}.fp32 must take {{")
+
+
+def test_a_fusion_that_says_other_numbers_than_its_graphs(colours: Path, tmp_path: Path) -> None:
+    """bundle.json agrees with itself, only the ONNX files know better."""
+
+    def change(table: Any) -> None:
+        table["fusion"]["answers"].append("maybe")
+        _say(table, "fusion", "outputs", "logits", {"dtype": "float32", "shape": [None, len(ANSWERS) + 1]})
+
+    count = len(ANSWERS)
+    fails(
+        damage(colours, tmp_path / "b", change=change),
+        f"graphs.fusion.fp32.outputs says {{'logits': ('float32', (None, {count + 1}))}}, but fusion.fp32.onnx has "
+        f"{{'logits': ('float32', (None, {count}))}}",
+    )
+
+
+def test_without_fusion_a_tower_may_give_tokens_of_any_shape(colours: Path, plain: Path, tmp_path: Path) -> None:
+    left = open_bundle(damage(colours, tmp_path / "left", change=without_text))
+    assert left.manifest.fusion is None
+    assert "tokens" in left.graph("image", "fp32").outputs
+    assert "tokens" not in open_bundle(plain).graph("image", "fp32").outputs
+    with sdk.load(left.path) as student:
+        assert student.classify(colour_frame("blue"))[0].label == "blue"  # type: ignore[union-attr]
+
+
+@pytest.mark.parametrize(
+    "port",
+    [
+        {"dtype": "float32", "shape": [None, 4]},
+        {"dtype": "float32", "shape": [None, None, 4]},
+        {"dtype": "float32", "shape": [1, 4, 4]},
+        {"dtype": "float16", "shape": [None, 4, 4]},
+    ],
+)
+def test_tokens_left_over_are_tokens(colours: Path, tmp_path: Path, port: dict[str, Any]) -> None:
+    def change(table: Any) -> None:
+        without_text(table)
+        _say(table, "image", "outputs", "tokens", port)
+
+    fails(damage(colours, tmp_path / "b", change=change), "graphs.image.fp32 must take {'image': PortSpec(")
 
 
 def test_a_size_that_is_not_the_graphs(colours: Path, tmp_path: Path) -> None:
@@ -446,7 +555,10 @@ def test_golden_samples_that_are_none(
 @pytest.mark.parametrize(
     ("arrays", "message"),
     [
-        ({"out__image__fp32": None}, "golden.npz lacks 'out/image/fp32', so image fp32 cannot prove itself"),
+        (
+            {"out__image__fp32__embedding": None},
+            "golden.npz lacks 'out/image/fp32/embedding', so image fp32 cannot prove itself",
+        ),
         ({"feed__image__image": None}, "golden.npz lacks 'feed/image/image', so image fp32 cannot prove itself"),
         (
             {"feed__image__image": np.zeros((9, SIZE, SIZE, 3), np.float32)},
@@ -454,15 +566,26 @@ def test_golden_samples_that_are_none(
         ),
         (
             {"feed__image__image": np.zeros((8, SIZE, SIZE, 3), np.uint8)},
-            "'out/image/fp32' in golden.npz must be float32 (8,",
+            "'out/image/fp32/embedding' in golden.npz must be float32 (8,",
         ),
         ({"feed__image__image": np.zeros((9, 8, SIZE, 3), np.uint8)}, "must be uint8 (9, 16, 16, 3) of one row at"),
-        ({"out__image__fp32": np.zeros((9, 4), np.float32)}, "'out/image/fp32' in golden.npz must be float32 (9, 8)"),
-        ({"out__image__fp32": np.zeros((9, DIM))}, "must be float32 (9, 8) of one row at least, but is float64 (9, 8)"),
-        ({"out__image__fp32": np.array("x")}, "must be float32 (9, 8) of one row at least, but is <U1 ()"),
+        (
+            {"out__image__fp32__embedding": np.zeros((9, 4), np.float32)},
+            "'out/image/fp32/embedding' in golden.npz must be float32 (9, 8)",
+        ),
+        (
+            {"out__image__fp32__embedding": np.zeros((9, DIM))},
+            "must be float32 (9, 8) of one row at least, but is float64 (9, 8)",
+        ),
+        ({"out__image__fp32__tokens": None}, "golden.npz lacks 'out/image/fp32/tokens', so image fp32 cannot prove"),
+        (
+            {"out__image__fp32__tokens": np.zeros((9, IMAGE_TOKENS), np.float32)},
+            "must be float32 (9, 4, 4) of one row at least, but is float32 (9, 4)",
+        ),
+        ({"out__image__fp32__embedding": np.array("x")}, "must be float32 (9, 8) of one row at least, but is <U1 ()"),
         (
             {
-                "out__image__fp32": np.zeros((0, DIM), np.float32),
+                "out__image__fp32__embedding": np.zeros((0, DIM), np.float32),
                 "feed__image__image": np.zeros((0, SIZE, SIZE, 3), "u1"),
             },
             "of one row at least, but is",
@@ -494,9 +617,7 @@ def test_asking_for_what_a_bundle_does_not_have(colours: Path, tmp_path: Path) -
         bundle.variants("audio")
     with pytest.raises(BundleError, match=r"does not list the file '\.\./x'"):
         bundle.file("../x")
-    textless = open_bundle(
-        damage(colours, tmp_path / "b", change=lambda t: (t["graphs"].pop("text"), t.update(text=None)))
-    )
+    textless = open_bundle(damage(colours, tmp_path / "b", change=without_text))
     with pytest.raises(Unavailable, match="has no text tower: it was slimmed with --no-text; use the maker's bundle"):
         textless.variants("text")
 
@@ -526,6 +647,6 @@ def test_a_bundle_without_a_bank_has_no_label_vectors(colours: Path, tmp_path: P
 def test_the_fixture_is_what_these_tests_think(colours: Path) -> None:
     table = json.loads((colours / "bundle.json").read_text(encoding="utf-8"))
     assert table["text"]["length"] == LENGTH
-    assert len(table["files"]) == 7
+    assert len(table["files"]) == 9
     assert len(_PROMISE) == len(npy_bytes(np.zeros((4, DIM), np.float32)))
     assert b"1000000000000" in _PROMISE

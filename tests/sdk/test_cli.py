@@ -16,7 +16,7 @@ import pytest
 import runtimes
 from sdk import open_bundle
 from sdk.__main__ import main
-from tests.bundles import BANK, colour_frame, damage, golden_with
+from tests.bundles import ANSWERS, BANK, colour_frame, damage, golden_with
 
 ROOT = Path(__file__).parents[2]
 HERE = [str(target) for target in runtimes.targets()]
@@ -70,39 +70,57 @@ def test_own_labels_k_target_and_precision(colours: Path, blue: Path, capsys: py
         assert all(f" {on}, fp32, computed in f32 (asked for; " in line for line in out[1:])
 
 
+def test_answers_questions(colours: Path, blue: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    long = "is it a red shiny wall or what is it?"
+    code, out, err = said(capsys, colours, blue, "--ask", "is it blue?", "--ask", "what is it?", "--ask", long)
+    assert (code, err) == (0, [])
+    assert re.fullmatch(r" *\d+\.\d%  yes   is it blue\?", out[0])
+    assert re.fullmatch(r" *\d+\.\d%  blue   what is it\?", out[1])
+    assert re.fullmatch(r" *\d+\.\d%  no   is it a red .*\?   \(1 unknown tokens, 5 tokens cut\)", out[2])
+    assert [line.split(":")[0].strip() for line in out[3:]] == ["image", "text", "fusion"]
+
+
+def test_a_bundle_without_answers_says_so(plain: Path, blue: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    code, out, err = said(capsys, plain, blue, "--ask", "is it red?")
+    assert (code, out, len(err)) == (2, [], 1)
+    assert err[0].endswith("was not made for the task 'ask'; it does: classify, embed_images, embed_texts")
+    assert not [line for line in said(capsys, "inspect", plain)[1] if line.startswith("answers")]
+
+
 def test_inspects(colours: Path, capsys: pytest.CaptureFixture[str]) -> None:
     code, out, err = said(capsys, "inspect", colours)
     assert (code, err) == (0, [])
     text = "\n".join(out)
     assert out[0].startswith("colours   format 1   0.0 MB   " + open_bundle(colours).hash[:16])
     for part in (
-        "tasks     classify, embed_images, embed_texts",
+        "tasks     classify, embed_images, embed_texts, ask",
         "licence   Apache-2.0; made from: ",
         "frames    16 x 16, area, crop none",
         "texts     6 tokens",
         f"labels    4: {', '.join(BANK)}",
+        f"answers   {len(ANSWERS)}: yes, no, red, green, ",
         "quality   zero_shot.top1 student: 1 [0.9, 1] n=8",
         "made      made_by tests",
     ):
         assert part in text
-    assert len([line for line in out if line.startswith("graph  ") and line.endswith("for ov, ort")]) == 4
+    assert len([line for line in out if line.startswith("graph  ") and line.endswith("for ov, ort")]) == 6
 
 
 def test_verifies(colours: Path) -> None:
     done = run("verify", colours)
     assert (done.returncode, done.stderr) == (0, "")
     lines = done.stdout.splitlines()[1:]
-    assert len(lines) == 2 + 4 * len(HERE)
+    assert len(lines) == 2 + 6 * len(HERE)
     assert all(line.startswith("PASS  ") for line in lines)
     for target in HERE:
-        assert len([line for line in lines if f" {target} " in line]) == 4
+        assert len([line for line in lines if f" {target} " in line]) == 6
 
 
 def test_verify_fails_when_an_answer_left_its_golden_output(
     colours: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    wrong = -np.asarray(open_bundle(colours).golden["out/text/fp32"])
-    path = damage(colours, tmp_path / "b", {"golden.npz": golden_with(colours, out__text__fp32=wrong)})
+    wrong = -np.asarray(open_bundle(colours).golden["out/text/fp32/embedding"])
+    path = damage(colours, tmp_path / "b", {"golden.npz": golden_with(colours, out__text__fp32__embedding=wrong)})
     code, out, err = said(capsys, "verify", path)
     assert (code, err) == (1, [])
     assert {line.split()[1] + " " + line.split()[2] for line in out if line.startswith("FAIL")} == {"text fp32"}
@@ -140,11 +158,15 @@ def test_slims(colours: Path, blue: Path, tmp_path: Path, capsys: pytest.Capture
         ([], "the following arguments are required: bundle, image; run: python -m sdk --help"),
         (["{bundle}"], "the following arguments are required: image; run: python -m sdk --help"),
         (["{bundle}", "{blue}", "--kk", "1"], "unrecognized arguments: --kk 1; run: python -m sdk --help"),
+        (["{bundle}", "{blue}", "--k", "2", "--ask", "what?"], "argument --k: not allowed with argument --ask"),
         (["{bundle}", "{blue}", "--k", "many"], "argument --k: invalid int value: 'many'; run: python -m sdk --help"),
         (["{bundle}", "{blue}", "--k", "0"], "k must be a whole number from 1, but is 0"),
         (["{bundle}", "{blue}", "--precision", "int3"], "argument --precision: invalid choice: 'int3' (choose from"),
         (["{bundle}", "{blue}", "--labels", ""], "a label must be a text that is not empty, but '' came"),
         (["{bundle}", "{blue}", "--labels", "a,b,a"], "the label 'a' was given twice; give each label once"),
+        (["{bundle}", "{blue}", "--ask", ""], "wanted a question that is a str and not empty, but '' came"),
+        (["{bundle}", "{blue}", "--ask"], "argument --ask: expected one argument; run: python -m sdk --help"),
+        (["{bundle}", "{blue}", "--ask", "a", "--labels", "b"], "argument --labels: not allowed with argument --ask"),
         (["{bundle}", "{blue}", "--on", "cpu"], "'cpu' is not a target; write runtime:device[.index], such as ov:cpu"),
         (["{bundle}", "{blue}", "--on", "ort:tpu"], "no target can run the image tower of"),
         (["{bundle}", "{tmp}/none.png"], "wanted an image file, got a path that does not exist; check it"),
@@ -204,7 +226,7 @@ def test_help_shows_every_command(capsys: pytest.CaptureFixture[str]) -> None:
         main(["--help"])
     assert caught.value.code == 0
     text = capsys.readouterr().out
-    for command in ("inspect", "verify", "slim", "--labels", "--for", "--no-text"):
+    for command in ("inspect", "verify", "slim", "--labels", "--ask QUESTION [--ask", "--for", "--no-text"):
         assert command in text
 
 
@@ -237,7 +259,7 @@ def test_a_variant_that_was_refused_is_told(
     colours: Path, blue: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     golden = open_bundle(colours).golden
-    wrong = {f"out__image__{v}": -np.asarray(golden[f"out/image/{v}"]) for v in ("fp32",)}
+    wrong = {"out__image__fp32__embedding": -np.asarray(golden["out/image/fp32/embedding"])}
     path = damage(colours, tmp_path / "b", {"golden.npz": golden_with(colours, **wrong)})
     code, out, err = said(capsys, path, blue, "--on", HERE[0])
     assert (code, err) == (0, [])

@@ -19,7 +19,7 @@ import pytest
 import runtimes
 import sdk
 from sdk import bundle as bundle_module
-from sdk import frames, manifest, onnx_scan, open_bundle, resize
+from sdk import frames, manifest, onnx_scan, open_bundle, resize, specs
 from sdk import tasks as tasks_module
 from sdk.golden import verify
 from sdk.schema import parse
@@ -27,7 +27,7 @@ from sdk.writer import manifest_bytes, npy_bytes, npz_bytes, write_bundle
 from tests.bundles import BANK, colour_frame
 
 FORMAT1 = Path(__file__).with_name("format1")
-HASH = "3c0295c0f4a34fa3287948e3e69c6ac76d1fb2c35f78189c32eb63bf1e75f878"
+HASH = "4e4f5dc929009f7677ea2ccb17790061e6607fd201fface7040e44767f25c5f3"
 PAGE = (Path(sdk.__file__).parent / "FORMAT.md").read_text(encoding="utf-8")
 HERE = [str(target) for target in runtimes.targets()]
 
@@ -41,6 +41,7 @@ SECTIONS = {
     manifest.PortSpec: "Ports",
     manifest.ImageSpec: "Frames",
     manifest.TextSpec: "Texts",
+    manifest.FusionSpec: "Questions",
     manifest.ScoreSpec: "Scores",
     manifest.BankSpec: "Labels",
     manifest.LabelSpec: "Items",
@@ -59,6 +60,10 @@ def test_a_bundle_of_format_1_works(on: str) -> None:
             answers = student.classify(colour_frame(label, size=30))
             assert answers[0].label == label
         assert student.classify(colour_frame("purple"), labels=["red", "purple"])[0].label == "purple"
+        assert [answer.label for answer in student.ask(colour_frame("blue"), ["is it red?", "what is it?"])] == [
+            "no",
+            "blue",
+        ]
     assert all(verdict.passed for verdict in verify(open_bundle(FORMAT1)))
 
 
@@ -135,7 +140,9 @@ def test_every_field_is_described_and_nothing_else(kind: type) -> None:
 def test_every_golden_array_is_described() -> None:
     """Both ways: each array of a real bundle matches a row, and each row is met by an array."""
     patterns = re.findall(r"^\| `([\w/]+)` \|", section("Golden samples"), re.MULTILINE)
-    assert patterns == ["raw/I", "feed/image/image", "texts", "feed/text/ids", "feed/text/mask", "out/TOWER/VARIANT"]
+    fusion = [f"feed/fusion/{name}" for name in ("image", "text", "mask")]
+    wanted = ["raw/I", "feed/image/image", "texts", "feed/text/ids", "feed/text/mask", *fusion]
+    assert patterns == [*wanted, "out/TOWER/VARIANT/PORT"]
     as_regex = {p: p.replace("I", r"\d+") if p == "raw/I" else re.sub("[A-Z]+", r"[a-z0-9-]+", p) for p in patterns}
     names = list(open_bundle(FORMAT1).golden)
     for name in names:
@@ -152,7 +159,7 @@ def test_every_golden_array_is_described() -> None:
         ("Rules for all of it", f"`bundle.json` {bundle_module._MAX_MANIFEST >> 20} MiB"),
         ("Rules for all of it", f"{bundle_module._MAX_FILES} files"),
         ("Rules for all of it", f"`golden.npz` {bundle_module._MAX_ARRAY >> 20} MiB unpacked"),
-        *(("Rules for all of it", f"`{name}` {low} to {high}") for name, (low, high) in bundle_module._LIMITS.items()),
+        *(("Rules for all of it", f"`{name}` {low} to {high}") for name, (low, high) in specs.LIMITS.items()),
         ("Rules for all of it", "2^28 elements"),
         ("Ports", "IR version <= 9"),
         *(("Ports", f"`{domain}`") for domain in sorted(onnx_scan.DOMAINS - {""})),
@@ -163,7 +170,7 @@ def test_every_golden_array_is_described() -> None:
         ("Frames", f"at least {frames.MIN_SIDE} x {frames.MIN_SIDE}"),
         ("Labels", f"within {bundle_module._NORM_SLACK:g}"),
         *(("The description", f"`{name}`") for name in tasks_module.names()),
-        *(("Graphs", f"`{name}`") for name in runtimes.names()),
+        *(("Graphs", f"`{name}`") for name in runtimes.names() if runtimes.opens(name) == ".onnx"),
     ],
 )
 def test_the_page_says_what_the_code_does(title: str, fact: str) -> None:

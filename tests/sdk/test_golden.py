@@ -10,7 +10,7 @@ import pytest
 import runtimes
 from runtimes import BundleError, Unavailable
 from sdk import open_bundle
-from sdk.golden import cosine_distance, tolerance_of, unit_rows, verify
+from sdk.golden import cosine_distance, output_error, softmax, tolerance_of, unit_rows, verify
 from tests.bundles import damage, golden_with
 
 HERE = [str(target) for target in runtimes.targets()]
@@ -35,22 +35,76 @@ def test_cosine_distance_by_hand() -> None:
     assert cosine_distance(one, one[:1]) == math.inf
 
 
+def test_the_error_of_tokens_is_that_of_a_whole_row() -> None:
+    one = np.zeros((2, 2, 2), np.float32)
+    one[:, 0, 0] = one[:, 1, 1] = 1
+    assert output_error("tokens", one, 3 * one) == pytest.approx(0, abs=1e-7)
+    other = one.copy()
+    other[1, 1] = (1, 0)
+    assert output_error("tokens", one, other) == pytest.approx(0.5, abs=1e-7)
+    other[1] = 0
+    assert output_error("tokens", one, other) == math.inf
+    assert output_error("embedding", one[:, 0], one[:, 0]) == pytest.approx(0, abs=1e-7)
+
+
+def test_the_error_of_logits_is_that_of_their_probabilities() -> None:
+    one = np.array([[0, 0], [0, math.log(3)]], np.float32)
+    assert output_error("logits", one, one + 5) == pytest.approx(0, abs=1e-7)  # the same probabilities
+    assert output_error("logits", one, np.zeros((2, 2), np.float32)) == pytest.approx(0.25, abs=1e-7)
+    assert output_error("logits", np.float32([[1e4, 0]]), np.float32([[0, 1e4]])) == 1
+    assert output_error("logits", one, one[:1]) == math.inf
+    for bad in (math.nan, math.inf):
+        assert output_error("logits", np.float32([[bad, 0]]), one[:1]) == math.inf
+        assert output_error("logits", one[:1], np.float32([[bad, 0]])) == math.inf
+
+
+def test_softmax_by_hand() -> None:
+    np.testing.assert_allclose(softmax(np.float32([[0, math.log(3)], [1e4, 0]])), [[0.25, 0.75], [1, 0]], atol=1e-7)
+
+
 def test_every_variant_passes_on_every_target(colours: Path) -> None:
     verdicts = verify(open_bundle(colours))
     assert [(v.subject, v.target) for v in verdicts[:2]] == [("frames", "sdk"), ("tokens", "sdk")]
     assert {(v.subject, v.target) for v in verdicts[2:]} == {
-        (f"{tower} {variant}", target) for tower in ("image", "text") for variant in ("fp32", "int8") for target in HERE
+        (f"{tower} {variant}", target)
+        for tower in ("image", "text", "fusion")
+        for variant in ("fp32", "int8")
+        for target in HERE
     }
     assert all(verdict.passed and verdict.error <= verdict.tolerance for verdict in verdicts)
     assert all(verdict.compute != "-" for verdict in verdicts)
 
 
+@pytest.mark.parametrize(("port", "error"), [("image__int8__tokens", 1.8), ("fusion__int8__logits", 0.9)])
+def test_a_wrong_output_of_any_port_fails_its_variant(colours: Path, tmp_path: Path, port: str, error: float) -> None:
+    altered = open_bundle(colours).golden["out/" + port.replace("__", "/")].copy()
+    altered[4] = -altered[4]
+    path = damage(colours, tmp_path / "b", {"golden.npz": golden_with(colours, **{f"out__{port}": altered})})
+    for verdict in verify(open_bundle(path)):
+        assert verdict.passed == (verdict.subject != " ".join(port.split("__")[:2]))
+        assert verdict.passed or verdict.error > error
+
+
+@pytest.mark.parametrize("name", ["feed__fusion__image", "feed__fusion__text", "feed__fusion__mask"])
+def test_a_fusion_tower_without_feeds_cannot_prove_itself(colours: Path, tmp_path: Path, name: str) -> None:
+    path = damage(colours, tmp_path / "b", {"golden.npz": golden_with(colours, **{name: None})})
+    message = f"golden.npz lacks '{name.replace('__', '/')}', so fusion fp32 cannot prove itself"
+    with pytest.raises(BundleError, match=message):
+        verify(open_bundle(path))
+
+
+def test_a_bundle_without_fusion_verifies(plain: Path) -> None:
+    verdicts = verify(open_bundle(plain))
+    assert len(verdicts) == 2 + 4 * len(HERE)
+    assert all(verdict.passed for verdict in verdicts)
+
+
 @pytest.mark.parametrize("row", [0, 4, 8])
 def test_one_wrong_row_fails_its_variant_only(colours: Path, tmp_path: Path, row: int) -> None:
     golden = dict(open_bundle(colours).golden)
-    altered = golden["out/image/int8"].copy()
+    altered = golden["out/image/int8/embedding"].copy()
     altered[row] = -altered[row]
-    path = damage(colours, tmp_path / "b", {"golden.npz": golden_with(colours, out__image__int8=altered)})
+    path = damage(colours, tmp_path / "b", {"golden.npz": golden_with(colours, out__image__int8__embedding=altered)})
     for verdict in verify(open_bundle(path)):
         assert verdict.passed == (verdict.subject != "image int8")
         assert verdict.passed or verdict.error == pytest.approx(2, abs=0.05)
@@ -94,8 +148,10 @@ def test_feeds_without_their_origin(colours: Path, tmp_path: Path, arrays: dict[
 
 
 def test_missing_outputs_are_an_error_not_a_pass(colours: Path, tmp_path: Path) -> None:
-    path = damage(colours, tmp_path / "b", {"golden.npz": golden_with(colours, out__text__int8=None)})
-    with pytest.raises(BundleError, match=r"golden\.npz lacks 'out/text/int8', so text int8 cannot prove itself"):
+    path = damage(colours, tmp_path / "b", {"golden.npz": golden_with(colours, out__text__int8__embedding=None)})
+    with pytest.raises(
+        BundleError, match=r"golden\.npz lacks 'out/text/int8/embedding', so text int8 cannot prove itself"
+    ):
         verify(open_bundle(path))
 
 
@@ -104,7 +160,7 @@ def test_a_target_that_does_not_open_is_a_failure_with_its_reason(
 ) -> None:
     monkeypatch.setattr(runtimes, "targets", lambda: (runtimes.parse_target("ov:tpu"),))
     verdicts = verify(open_bundle(colours))[2:]
-    assert len(verdicts) == 4
+    assert len(verdicts) == 6
     for verdict in verdicts:
         assert (verdict.passed, verdict.compute, verdict.error) == (False, "-", math.inf)
         assert verdict.note

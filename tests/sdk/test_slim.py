@@ -10,8 +10,9 @@ import sdk
 from runtimes import BundleError, Unavailable
 from sdk import open_bundle
 from sdk.golden import verify
+from sdk.manifest import TOWERS, PortSpec
 from sdk.slim import slim
-from tests.bundles import BANK, colour_frame, damage
+from tests.bundles import BANK, IMAGE_TOKENS, WIDTH, colour_frame, damage
 
 HERE = [str(target) for target in runtimes.targets()]
 
@@ -26,6 +27,7 @@ def test_keeps_the_smallest_variant_of_each_tower(colours: Path, tmp_path: Path,
     assert list(made.manifest.graphs["text"]) == ["int8"]
     assert sorted(path.name for path in made.path.iterdir()) == [
         "bundle.json",
+        "fusion.fp32.onnx",
         "golden.npz",
         f"image.{smallest}.onnx",
         "labels.npy",
@@ -41,8 +43,9 @@ def test_keeps_the_smallest_variant_of_each_tower(colours: Path, tmp_path: Path,
 @pytest.mark.parametrize(("precision", "variant"), [("fp32", "fp32"), ("bf16", "fp32"), ("int8", "int8")])
 def test_keeps_the_variant_of_a_precision(colours: Path, tmp_path: Path, precision: str, variant: str) -> None:
     made = slim(open_bundle(colours), "ov:cpu", tmp_path / "slim", precision=precision)
-    assert [list(made.manifest.graphs[tower]) for tower in ("image", "text")] == [[variant], [variant]]
-    assert {name for name in made.golden if name.startswith("out/")} == {f"out/image/{variant}", f"out/text/{variant}"}
+    assert {t: list(graphs) for t, graphs in made.manifest.graphs.items()} == {t: [variant] for t in TOWERS}
+    wanted = {f"out/{tower}/{variant}/{port}" for tower in ("image", "text") for port in ("embedding", "tokens")}
+    assert {name for name in made.golden if name.startswith("out/")} == wanted | {f"out/fusion/{variant}/logits"}
     assert list(made.manifest.tolerance["image"]) == [variant]
 
 
@@ -53,20 +56,26 @@ def test_a_slim_bundle_verifies_and_answers_as_the_whole(colours: Path, tmp_path
     verdicts = verify(made)
     assert all(verdict.passed for verdict in verdicts)
     assert {verdict.subject for verdict in verdicts} == {"frames", "image int8"} | (
-        {"tokens", "text int8"} if text else set()
+        {"tokens", "text int8", "fusion int8"} if text else set()
     )
     with sdk.load(colours, on=HERE[0], precision="int8") as whole, sdk.load(made.path, on=HERE[0]) as slimmed:
         for label in BANK:
             frame = colour_frame(label, size=30)
             assert slimmed.classify(frame, k=4) == whole.classify(frame, k=4)
+            if text:
+                assert slimmed.ask(frame, "what is it?") == whole.ask(frame, "what is it?")
 
 
 def test_without_text_the_bank_works_and_a_new_phrase_says_why_not(colours: Path, tmp_path: Path) -> None:
     made = slim(open_bundle(colours), HERE[0], tmp_path / "slim", text=False)
-    assert made.manifest.text is None
+    assert (made.manifest.text, made.manifest.fusion) == (None, None)
     assert made.manifest.tasks == ("classify", "embed_images")
-    assert not [name for name in made.golden if "text" in name]
-    assert not [name for name in made.manifest.files if name.startswith(("text", "tokenizer"))]
+    assert not [name for name in made.golden if "text" in name or "fusion" in name]
+    assert not [name for name in made.manifest.files if name.startswith(("text", "fusion", "tokenizer"))]
+    (image,) = made.manifest.graphs["image"].values()
+    assert image.outputs["tokens"] == PortSpec("float32", (None, IMAGE_TOKENS, WIDTH))  # left over, and ignored
+    with pytest.raises(Unavailable, match="has no fusion tower: it was slimmed with --no-text; use the maker's bundle"):
+        made.variants("fusion")
     reason = "has no text tower: it was slimmed with --no-text; use the maker's bundle"
     with sdk.load(made.path) as student:
         assert student.labels.list() == list(BANK)
@@ -86,6 +95,8 @@ def test_without_text_the_bank_works_and_a_new_phrase_says_why_not(colours: Path
             Unavailable, match="was not made for the task 'embed_texts'; it does: classify, embed_images"
         ):
             student.embed_texts(["red"])
+        with pytest.raises(Unavailable, match="was not made for the task 'ask'; it does: classify, embed_images"):
+            student.ask(colour_frame("red"), "is it red?")
         assert sorted(student.labels.list()) == sorted(BANK)
 
 
@@ -125,3 +136,10 @@ def test_slimming_again_changes_nothing_but_the_provenance(colours: Path, tmp_pa
     twice = slim(once, "ov:cpu", tmp_path / "twice")
     assert twice.manifest.files == once.manifest.files
     np.testing.assert_array_equal(twice.label_vectors, once.label_vectors)
+
+
+@pytest.mark.parametrize("text", [True, False])
+def test_a_bundle_that_does_not_ask_is_slimmed_as_ever(plain: Path, tmp_path: Path, text: bool) -> None:
+    made = slim(open_bundle(plain), HERE[0], tmp_path / "slim", text=text)
+    assert list(made.manifest.graphs) == (["image", "text"] if text else ["image"])
+    assert all(verdict.passed for verdict in verify(made))

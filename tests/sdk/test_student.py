@@ -516,8 +516,8 @@ def test_degrade_stays_where_it_was_asked_when_it_can(colours: Path) -> None:
 @each_target
 def test_a_wrong_answer_is_refused(colours: Path, tmp_path: Path, on: str) -> None:
     """The engine is right and golden.npz is not, which looks the same from here."""
-    wrong = -np.asarray(sdk.open_bundle(colours).golden["out/image/fp32"])
-    path = damage(colours, tmp_path / "b", {"golden.npz": golden_with(colours, out__image__fp32=wrong)})
+    wrong = -np.asarray(sdk.open_bundle(colours).golden["out/image/fp32/embedding"])
+    path = damage(colours, tmp_path / "b", {"golden.npz": golden_with(colours, out__image__fp32__embedding=wrong)})
     message = (
         rf"no target can run the image tower of .*: {on} fp32: answers leave the golden outputs by 2 \(at most 1e-05"
     )
@@ -531,9 +531,9 @@ def test_a_wrong_answer_is_refused(colours: Path, tmp_path: Path, on: str) -> No
 
 @pytest.mark.parametrize("row", [0, 1, -1])
 def test_loading_looks_at_the_first_rows_and_the_worst_case(colours: Path, tmp_path: Path, row: int) -> None:
-    wrong = sdk.open_bundle(colours).golden["out/image/fp32"].copy()
+    wrong = sdk.open_bundle(colours).golden["out/image/fp32/embedding"].copy()
     wrong[row] = -wrong[row]
-    path = damage(colours, tmp_path / "b", {"golden.npz": golden_with(colours, out__image__fp32=wrong)})
+    path = damage(colours, tmp_path / "b", {"golden.npz": golden_with(colours, out__image__fp32__embedding=wrong)})
     with pytest.raises(VerifyError):
         sdk.load(path, precision="fp32")
 

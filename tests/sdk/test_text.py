@@ -10,7 +10,7 @@ import pytest
 from runtimes import BundleError, FeedError, Unavailable
 from sdk import open_bundle
 from sdk.text import Tokenizer
-from tests.bundles import LENGTH, WORDS, damage, tokenizer_json
+from tests.bundles import LENGTH, WORDS, damage, tokenizer_json, without_text
 
 
 @pytest.fixture
@@ -58,7 +58,20 @@ def test_a_long_text_is_cut_and_said_once(tokenizer: Tokenizer, caplog: pytest.L
         long = tokenizer(["a " * 20 + "red"])
         tokenizer(["a " * 30])
     assert long.ids.shape == (1, LENGTH)
+    assert long.cut == (21 - LENGTH,)
     assert caplog.messages == [f"a text is longer than {LENGTH} tokens and was cut (said once)"]
+
+
+@pytest.mark.parametrize("words", [1, 4, 5, LENGTH, LENGTH + 1, 2 * LENGTH, 25])
+@pytest.mark.parametrize("special", [0, 2])
+@pytest.mark.parametrize("direction", ["Right", "Left"])
+def test_what_is_cut_is_counted_without_special_tokens(words: int, special: int, direction: str) -> None:
+    table = json.loads(tokenizer_json())
+    table["truncation"]["direction"] = direction
+    if special:
+        table["post_processor"] = {"type": "BertProcessing", "sep": ["[UNK]", 1], "cls": ["[UNK]", 1]}
+    tokens = Tokenizer(json.dumps(table), LENGTH, "tokenizer.json")(["red " * words, "blue"])
+    assert tokens.cut == (max(0, words + special - LENGTH), 0)
 
 
 @pytest.mark.parametrize(
@@ -97,7 +110,7 @@ def test_refuses_one_that_does_not_make_rows_of_the_length(part: str) -> None:
 
 def test_a_bundles_own(colours: Path, tmp_path: Path) -> None:
     assert Tokenizer.of(open_bundle(colours))(["red"]).unknown == (0,)
-    textless = damage(colours, tmp_path / "a", change=lambda t: (t.update(text=None), t["graphs"].pop("text")))
+    textless = damage(colours, tmp_path / "a", change=without_text)
     with pytest.raises(Unavailable, match="has no text tower: it was slimmed with --no-text; use the maker's bundle"):
         Tokenizer.of(open_bundle(textless))
     binary = damage(colours, tmp_path / "b", {"tokenizer.json": b"\xff\xff"})
