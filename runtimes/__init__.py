@@ -6,6 +6,8 @@ registry. A runtime module has
     EXTRA                                              the pip extra that installs its engine
     devices() -> tuple[str, ...]                       the devices this machine has ("cpu", "gpu.1"); raises Unavailable
     open_session(path, device, *, batch, precision, cache_dir) -> Session; raises Unavailable
+    OPENS                                              the ending of the files it opens; ".onnx" where it does not say.
+                                                       With another, `write_probe(path)` makes the doctor's graph
 
 and imports its engine inside functions, so that importing this package costs nothing.
 """
@@ -45,9 +47,12 @@ __all__ = [
     "devices",
     "names",
     "open_session",
+    "opens",
     "parse_target",
     "targets",
 ]
+
+_ONNX = ".onnx"
 
 
 def names() -> tuple[str, ...]:
@@ -70,10 +75,21 @@ def devices(runtime: str) -> tuple[str, ...]:
     return found
 
 
+def opens(runtime: str) -> str:
+    """The ending of the files that a runtime opens, such as ".onnx". Raises Unavailable for an unknown runtime."""
+    ending: str = getattr(_module(runtime), "OPENS", _ONNX)
+    return ending
+
+
 def targets() -> tuple[Target, ...]:
-    """Targets whose engine is installed and whose device is present. Opening one may still fail: see the doctor."""
+    """Targets that open ONNX, whose engine is installed and whose device is present; `pt` is none, see runtimes/pt.py.
+
+    Opening one may still fail: see the doctor.
+    """
     found = []
     for runtime in names():
+        if opens(runtime) != _ONNX:
+            continue
         try:
             found += [parse_target(f"{runtime}:{device}") for device in devices(runtime)]
         except Unavailable:
@@ -89,14 +105,15 @@ def open_session(
     precision: str | None = None,
     cache_dir: Path | None = None,
 ) -> Session:
-    """Open the ONNX graph at `path` on `target`.
+    """Open the graph at `path` on `target`: an ONNX file, or what else the runtime opens.
 
     `batch` fixes the first dimension of every input in the engine (a fixed shape is up to 28 % faster in OpenVINO);
     None leaves it free. `precision` asks for the arithmetic of the float layers: "f32", "bf16", "f16"; None is the
     engine's own default, which is bf16 for OpenVINO on CPUs that have it. `cache_dir` is where an engine that compiles
     may keep what it made on this device; None compiles anew each time.
 
-    Raises Unavailable when the engine, the device, that precision or the file is not here. Never falls back silently.
+    Raises Unavailable when the engine, the device, that precision or the file is not here, or the file is of another
+    kind than this runtime opens. Never falls back silently.
     """
     wanted = parse_target(target) if isinstance(target, str) else target
     if wanted.runtime not in names():
@@ -105,6 +122,8 @@ def open_session(
     graph = Path(path)
     if not graph.is_file():
         raise Unavailable(f"there is no graph file {graph}; make or copy it again")
+    if graph.suffix != opens(wanted.runtime):
+        raise Unavailable(f"{wanted} opens files that end in {opens(wanted.runtime)}, and {graph} does not; give such")
     session: Session = _module(wanted.runtime).open_session(
         graph, wanted.place, batch=batch, precision=precision, cache_dir=cache_dir
     )

@@ -62,10 +62,14 @@ def check_feeds(inputs: Mapping[str, Port], feeds: Mapping[str, Array]) -> None:
         array = feeds[name]
         if not isinstance(array, np.ndarray):
             raise FeedError(f"input {name!r} takes a numpy array {port}, but a {type(array).__name__} came")
-        fits = len(array.shape) == len(port.shape) and all(
-            want is None or want == got for want, got in zip(port.shape, array.shape, strict=True)
-        )
         # `!=` on the dtype also refuses another byte order, and costs a twentieth of asking for its name.
-        if not fits or array.dtype != port.dtype or 0 in array.shape:
+        if array.dtype != port.dtype or not _fits(array.shape, port.shape):
             came = Port(array.dtype.name if array.dtype.isnative else array.dtype.str, array.shape)
             raise FeedError(f"input {name!r} takes {port} with no empty dimension, but {came} came")
+
+
+def _fits(shape: tuple[int, ...], wanted: tuple[int | None, ...]) -> bool:
+    if shape == wanted:  # nothing is free, as in a student: a frame is counted in microseconds
+        return 0 not in shape
+    pairs = zip(shape, wanted, strict=False)
+    return len(shape) == len(wanted) and 0 not in shape and all(want in {None, got} for got, want in pairs)

@@ -21,15 +21,26 @@ import pytest
 from onnx import TensorProto, helper
 
 import runtimes
-from runtimes import Array, FeedError, Session, Unavailable, ort
+from runtimes import Array, FeedError, Session, Unavailable, ort, parse_target
+from runtimes import __main__ as doctor
 from runtimes.__main__ import TOLERANCE, probe_answer, probe_feeds
 from tests.bundles import LENGTH, SIZE, build
 from tests.graphs import probe_graph
 
-# In CI both engines must be here: a target that is not then fails every test below instead of going missing.
-_REQUIRED = {"ort:cpu", "ov:cpu"} if os.environ.get("CI") == "true" else set()
-TARGETS = sorted({str(target) for target in runtimes.targets()} | _REQUIRED)
+
+def here(runtime: str) -> set[str]:
+    try:
+        return {f"{runtime}:{device}" for device in runtimes.devices(runtime)}
+    except Unavailable:
+        return set()
+
+
+# In CI all engines must be here: a target that is not then fails every test below instead of going missing.
+_REQUIRED = {"ort:cpu", "ov:cpu", "pt:cpu"} if os.environ.get("CI") == "true" else set()
+TARGETS = sorted({target for runtime in runtimes.names() for target in here(runtime)} | _REQUIRED)
 each_target = pytest.mark.parametrize("target", TARGETS)
+# Those that open graphs built in ONNX; `pt` has its own in test_pt.py.
+each_onnx_target = pytest.mark.parametrize("target", [t for t in TARGETS if not t.startswith("pt:")])
 
 
 def save(model: onnx.ModelProto, path: Path) -> Path:
@@ -45,8 +56,20 @@ def graph_of(
 
 
 @pytest.fixture(scope="module")
-def probe(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return save(probe_graph(), tmp_path_factory.mktemp("graphs") / "probe.onnx")
+def probes(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """The probe by file ending: the same function in every form that a runtime here opens."""
+    folder = tmp_path_factory.mktemp("graphs")
+    save(probe_graph(), folder / "probe.onnx")
+    return {runtimes.opens(parse_target(t).runtime): doctor.probe_for(t, folder) for t in TARGETS}
+
+
+@pytest.fixture
+def probe(target: str, probes: dict[str, Path]) -> Path:
+    return probes[ending(target)]
+
+
+def ending(target: str) -> str:
+    return runtimes.opens(parse_target(target).runtime)
 
 
 @pytest.fixture
@@ -99,7 +122,7 @@ def test_names_its_ports(session: Session) -> None:
     }
 
 
-@each_target
+@each_onnx_target
 def test_names_ports_as_the_graph_does_when_nodes_vanish(target: str, tmp_path: Path) -> None:
     """Engines drop an Identity; OpenVINO then gives the port the dropped node's name as well."""
     nodes = [
@@ -160,7 +183,7 @@ def test_batch_one_is_fixed(target: str, probe: Path) -> None:
             session.run(probe_feeds(images=2, texts=1))
 
 
-@each_target
+@each_onnx_target
 def test_a_batch_without_a_name_is_fixed_too(target: str, tmp_path: Path) -> None:
     relu = helper.make_node("Relu", ["x"], ["y"])
     x = helper.make_tensor_value_info("x", TensorProto.FLOAT, [None, 4])
@@ -206,6 +229,16 @@ def test_takes_arrays_that_are_not_contiguous(session: Session) -> None:
     wide = {name: np.repeat(array, 2, axis=-1)[..., ::2] for name, array in feeds.items()}
     assert not wide["image"].flags.c_contiguous
     assert_answers(session.run(wide), feeds)
+
+
+@each_onnx_target
+def test_bare_is_the_engine_itself(session: Session) -> None:
+    """What benchmarks hold the SDK against gives the same answers, in the engine's own containers."""
+    feeds = probe_feeds()
+    raw = session.bare(feeds)()  # type: ignore[attr-defined]
+    arrays = list(raw.values()) if hasattr(raw, "values") else raw
+    for got, want in zip(arrays, probe_answer(feeds).values(), strict=True):
+        np.testing.assert_allclose(got, want, rtol=0, atol=TOLERANCE)
 
 
 @each_target
@@ -264,7 +297,7 @@ def test_refuses_an_unknown_precision(target: str, probe: Path) -> None:
         runtimes.open_session(target, probe, precision="int3")
 
 
-@each_target
+@each_onnx_target
 def test_reports_integer_arithmetic(target: str, tmp_path: Path) -> None:
     path = save(build("image", "int8"), tmp_path / "int8.onnx")
     with runtimes.open_session(target, path) as session:
@@ -274,7 +307,7 @@ def test_reports_integer_arithmetic(target: str, tmp_path: Path) -> None:
         assert session.compute == "int8+f32"
 
 
-@each_target
+@each_onnx_target
 def test_does_not_call_stored_int8_integer_arithmetic(target: str, tmp_path: Path) -> None:
     """The text tower keeps its rows in int8 and multiplies nothing in it."""
     with runtimes.open_session(target, save(build("text", "int8"), tmp_path / "text.onnx")) as session:
@@ -286,13 +319,13 @@ def test_does_not_call_stored_int8_integer_arithmetic(target: str, tmp_path: Pat
 @each_target
 @pytest.mark.parametrize("data", [b"", b"not a graph", b"\x00" * 64])
 def test_refuses_a_garbage_file(target: str, tmp_path: Path, data: bytes) -> None:
-    path = tmp_path / "garbage.onnx"
+    path = tmp_path / f"garbage{ending(target)}"
     path.write_bytes(data)
-    with pytest.raises(Unavailable, match=r"cannot open garbage\.onnx on 'cpu"):
+    with pytest.raises(Unavailable, match=rf"cannot open {re.escape(path.name)} on 'cpu.*': \S"):
         runtimes.open_session(target, path)
 
 
-@each_target
+@each_onnx_target
 def test_refuses_a_broken_graph_without_printing(
     target: str, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
@@ -311,6 +344,17 @@ def test_refuses_a_missing_file(target: str, tmp_path: Path) -> None:
 
 
 @each_target
+def test_refuses_a_file_of_another_kind(target: str, tmp_path: Path) -> None:
+    """So that no name in a bundle can bring a pickle to the runtime that opens those, or the other way round."""
+    path = tmp_path / "graph.zip"
+    path.write_bytes(doctor.PROBE.read_bytes())
+    with pytest.raises(
+        Unavailable, match=rf"{target} opens files that end in \{ending(target)}, and .*graph\.zip does"
+    ):
+        runtimes.open_session(target, path)
+
+
+@each_target
 def test_a_missing_device_names_those_that_exist(target: str, probe: Path) -> None:
     runtime = runtimes.parse_target(target).runtime
     with pytest.raises(Unavailable, match=rf"no device 'tpu\.7'.*{target}"):
@@ -319,7 +363,7 @@ def test_a_missing_device_names_those_that_exist(target: str, probe: Path) -> No
         runtimes.open_session(f"{runtime}:cpu.3", probe)
 
 
-@each_target
+@each_onnx_target
 def test_a_failing_engine_is_unavailable(target: str, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     """Feeds that fit each port, and yet cannot be added to each other."""
     ports = [helper.make_tensor_value_info(name, TensorProto.FLOAT, [name, 4]) for name in ("a", "b", "sum")]
@@ -332,23 +376,23 @@ def test_a_failing_engine_is_unavailable(target: str, tmp_path: Path, capfd: pyt
     assert capfd.readouterr() == ("", "")  # the exception is all that is said
 
 
-def test_an_unknown_runtime_names_what_is_here(probe: Path) -> None:
+def test_an_unknown_runtime_names_what_is_here() -> None:
     with pytest.raises(Unavailable, match=rf"no runtime 'nope' for target nope:cpu; targets here: .*{TARGETS[0]}"):
-        runtimes.open_session("nope:cpu", probe)
-    with pytest.raises(Unavailable, match="there is no runtime 'nope'; those that exist: ort, ov"):
+        runtimes.open_session("nope:cpu", doctor.PROBE)
+    with pytest.raises(Unavailable, match="there is no runtime 'nope'; those that exist: ort, ov, pt"):
         runtimes.devices("nope")
 
 
-def test_a_module_with_an_underscore_is_no_runtime(probe: Path) -> None:
-    assert runtimes.names() == ("ort", "ov")
+def test_a_module_with_an_underscore_is_no_runtime() -> None:
+    assert runtimes.names() == ("ort", "ov", "pt")
     with pytest.raises(Unavailable, match="there is no runtime '_session'"):
         runtimes.devices("_session")
 
 
 @pytest.mark.skipif("ort:cuda.0" in TARGETS, reason="CUDA is here, and passes the tests above")
-def test_cuda_without_its_package_is_refused_not_replaced(probe: Path) -> None:
+def test_cuda_without_its_package_is_refused_not_replaced() -> None:
     with pytest.raises(Unavailable, match=r"no device 'cuda\.0'; it has: .*; run: pip install 'edge-pupil\[cuda\]'"):
-        runtimes.open_session("ort:cuda.0", probe)
+        runtimes.open_session("ort:cuda.0", doctor.PROBE)
 
 
 # CUDA is not here, so what its silent fallback looks like is shown by stand-ins for the inference session.

@@ -59,10 +59,15 @@ def test_passes_for_every_target_here() -> None:
 
 
 @pytest.mark.parametrize(
-    ("package", "line", "extra"), [("openvino", "----  ov ", "openvino"), ("onnxruntime", "----  ort ", "onnx")]
+    ("package", "line", "extra"),
+    [
+        ("openvino", "----  ov ", "openvino"),
+        ("onnxruntime", "----  ort ", "onnx"),
+        ("torch", "----  pt ", "compress"),
+    ],
 )
 def test_a_missing_engine_names_its_extra(tmp_path: Path, package: str, line: str, extra: str) -> None:
-    done = call(hide(tmp_path, package))
+    done = call(hide(tmp_path, package, "torch"))
     said = line_of(done.stdout, line)
     assert said.endswith(f"(libengine.so.3: cannot open shared object file); run: pip install 'edge-pupil[{extra}]'")
     assert done.returncode == (0 if "PASS" in done.stdout else 1)
@@ -80,6 +85,7 @@ def test_two_packages_that_overwrite_each_other_are_named_with_the_command(tmp_p
         folder = tmp_path / f"{name.replace('-', '_')}-9.9.dist-info"
         folder.mkdir()
         (folder / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: 9.9\n")
+    hide(tmp_path, "torch")  # seconds, and not what this is about
     (tmp_path / "broken-1.0.dist-info").mkdir()  # as an interrupted pip leaves behind
     said = line_of(call(tmp_path).stdout, "WARN")
     assert "onnxruntime and onnxruntime-gpu are both installed and overwrite each other's files" in said

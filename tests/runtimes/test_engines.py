@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import os
 import subprocess
 import sys
@@ -79,8 +80,17 @@ def test_onnx_runtime_reads_a_graph_as_onnx_whatever_its_name(tmp_path: Path) ->
     """By its ending alone it would take x.ort for its own format, which nobody has checked."""
     path = tmp_path / "x.ort"
     path.write_bytes(probe_graph().SerializeToString())
-    with runtimes.open_session("ort:cpu", path) as session:
+    with importlib.import_module("runtimes.ort").open_session(path, "cpu") as session:
         assert session.compute == "f32"
+    with pytest.raises(runtimes.Unavailable, match=r"ort:cpu opens files that end in \.onnx, and .*x\.ort does not"):
+        runtimes.open_session("ort:cpu", path)
+
+
+def test_looking_for_targets_loads_no_torch() -> None:
+    code = "import sys, runtimes; print([str(t) for t in runtimes.targets()], 'torch' in sys.modules)"
+    said = in_a_fresh_process(code)
+    assert said.endswith("] False")
+    assert "'pt:" not in said
 
 
 @pytest.mark.skipif("ort" not in HERE, reason="ONNX Runtime is not installed")
