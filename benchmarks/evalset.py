@@ -10,6 +10,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import shutil
 from collections.abc import Iterator, Mapping
@@ -63,28 +64,82 @@ def write_evalset(folder: Path, evalset: EvalSet) -> None:
 
 def read_evalset(folder: Path) -> EvalSet:
     """Read an evaluation folder. Raises RecipeError naming the file and line that is wrong, or missing images."""
+    path = folder / "eval.json"
     try:
-        about = json.loads((folder / "eval.json").read_text(encoding="utf-8"))
-        labels = tuple(item["label"] for item in about["labels"])
-        prompts = {item["label"]: tuple(item["prompts"]) for item in about["labels"]}
+        about = json.loads(path.read_text(encoding="utf-8"))
+        listed = [(item["label"], item["prompts"]) for item in about["labels"]]
         name, split, version = about["name"], about["split"], about["format"]
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise RecipeError(f"{folder} is not an evaluation folder: eval.json: {error!r}") from error
+        raise RecipeError(
+            f"{folder} is not an evaluation folder: eval.json: {error!r}; give the eval folder of a run"
+        ) from error
     if version != FORMAT:
         raise RecipeError(f"{folder} has evaluation format {version}; this version reads {FORMAT}")
+    prompts = _prompts(path, listed)
+    labels = tuple(prompts)
     images, label, possible = _read_images(folder, labels)
     missing = [image for image in images if not _inside(folder, image)]
     if missing:
-        raise RecipeError(f"{folder} lacks {len(missing)} of its {len(images)} images, the first is {missing[0]!r}")
+        raise RecipeError(
+            f"{folder} lacks {len(missing)} of its {len(images)} images, the first is {missing[0]!r}; copy it again"
+        )
     questions = []
     if (folder / "questions.jsonl").exists():
         for where, row in _read_lines(folder / "questions.jsonl"):
             try:
-                questions.append((images[row["image"]], str(row["question"]), str(row["answer"])))
+                asked = (images[row["image"]], row["question"], row["answer"])
             except (KeyError, TypeError) as error:
                 raise RecipeError(f"{where}: wanted a known image, question and answer, got {row}") from error
+            if not all(_is_text(text) for text in asked[1:]):
+                raise RecipeError(f"{where}: wanted a question and an answer as texts that are not empty, got {row}")
+            questions.append(asked)
     paths = tuple(folder / image for image in images)
     return EvalSet(name, split, labels, prompts, paths, label, possible, tuple(questions))
+
+
+def some_of(evalset: EvalSet, count: int) -> EvalSet:
+    """At most `count` images of a set, evenly spread over it, with the questions about them.
+
+    If these are all images without a label, those that have one instead: accuracy needs it.
+    """
+    if count >= len(evalset.images):
+        return evalset
+    kept, known = _spread(np.arange(len(evalset.images)), count), np.flatnonzero(evalset.label >= 0)
+    if len(known) and not np.isin(kept, known).any():
+        kept = _spread(known, count)
+    place = {int(old): new for new, old in enumerate(kept)}
+    return dataclasses.replace(
+        evalset,
+        images=tuple(evalset.images[index] for index in kept),
+        label=evalset.label[kept],
+        possible=evalset.possible[kept],
+        questions=tuple((place[image], q, a) for image, q, a in evalset.questions if image in place),
+    )
+
+
+def _spread(places: NDArray[np.int64], count: int) -> NDArray[np.int64]:
+    count = min(count, len(places))
+    rows = np.linspace(0, len(places) - 1, count).round().astype(np.int64)
+    return np.asarray(places[rows], np.int64)
+
+
+def _prompts(path: Path, listed: list[tuple[Any, Any]]) -> dict[str, tuple[str, ...]]:
+    """Prompts by label, of what eval.json lists."""
+    found: dict[str, tuple[str, ...]] = {}
+    for number, (label, prompts) in enumerate(listed, 1):
+        where = f"{path}: label {number}"
+        if not _is_text(label) or label in found:
+            raise RecipeError(f"{where}: wanted a text that is not empty and was not listed before, got {label!r}")
+        if not isinstance(prompts, list) or not prompts or not all(_is_text(prompt) for prompt in prompts):
+            raise RecipeError(f"{where}: wanted its prompts as a list of texts that are not empty, got {prompts!r}")
+        found[label] = tuple(prompts)
+    if not found:
+        raise RecipeError(f"{path} lists no label; give at least one")
+    return found
+
+
+def _is_text(value: object) -> bool:
+    return isinstance(value, str) and bool(value.strip())
 
 
 def _read_images(folder: Path, labels: tuple[str, ...]) -> tuple[dict[str, int], NDArray[np.int64], NDArray[np.bool_]]:
@@ -113,8 +168,11 @@ def _read_images(folder: Path, labels: tuple[str, ...]) -> tuple[dict[str, int],
 
 
 def _inside(folder: Path, name: str) -> bool:
-    path = (folder / name).resolve()
-    return path.is_relative_to(folder.resolve()) and path.is_file()
+    try:
+        path = (folder / name).resolve()
+        return path.is_relative_to(folder.resolve()) and path.is_file()
+    except (OSError, ValueError):  # a name that no file can have: with a NUL, or too long
+        return False
 
 
 def _write_lines(path: Path, rows: list[dict[str, Any]]) -> None:

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 import sdk
 from benchmarks.evalset import EvalSet
 from benchmarks.metrics import Retrieval
+from benchmarks.programs import Model
 from sdk.golden import unit_rows
 from sdk.tasks.classify import scores
 
@@ -37,7 +38,8 @@ class Result:
     set's prompts. `top1`: the best label of the bank for each image, int64 (N,); `correct`: whether it is right, bool
     over the images with a known label; `correct_by_text`: the same with `queries` for the bank, as for labels typed in
     at run time. `retrieval` ranks images by `queries`. `norm_error`: largest |norm - 1| over every embedding made.
-    `ran_on`: tower -> (variant, compute).
+    `ran_on`: tower -> (variant, compute). `answered`: whether the answer to each question of the set is right, bool, in
+    the set's order; None when the bundle does not answer questions, or the set asks none.
     """
 
     cell: Cell
@@ -49,6 +51,7 @@ class Result:
     retrieval: Retrieval
     norm_error: float
     ran_on: dict[str, tuple[str, str]]
+    answered: NDArray[np.bool_] | None = None
 
 
 def evaluate(bundle: Path, evalset: EvalSet, cell: Cell, tick: Tick) -> Result:
@@ -57,19 +60,18 @@ def evaluate(bundle: Path, evalset: EvalSet, cell: Cell, tick: Tick) -> Result:
     Labels missing from the bundle's bank are made from the set's prompts.
     """
     with sdk.load(bundle, on=cell.on, precision=cell.precision) as student:
-        rows = []
-        for path in evalset.images:
-            rows.append(student.embed_images(path)[0])
-            tick(str(cell))
-        images = np.stack(rows)
-        for label in evalset.labels:
-            if label not in student.labels:
-                student.labels.add(label, evalset.prompts[label])
-        current = student.labels.current
-        bank = current.vectors[[current.names.index(label) for label in evalset.labels]]
-        queries = np.stack([_mean(student.embed_texts(evalset.prompts[label])) for label in evalset.labels])
-        ran_on = {tower: (ran.variant, ran.compute) for tower, ran in student.ran_on.items()}
-        spec = student.bundle.manifest.score
+        return evaluate_model(student, evalset, cell, tick)
+
+
+def evaluate_model(model: Model, evalset: EvalSet, cell: Cell, tick: Tick) -> Result:
+    """`evaluate` for a model that is open already; `cell` is only noted down."""
+    images, answered = _look(model, evalset, lambda: tick(str(cell)))
+    add_labels(model, evalset)
+    current = model.labels.current
+    bank = current.vectors[[current.names.index(label) for label in evalset.labels]]
+    queries = np.stack([_mean(model.task("embed_texts")(evalset.prompts[label])) for label in evalset.labels])
+    ran_on = {tower: (ran.variant, ran.compute) for tower, ran in model.ran_on.items()}
+    spec = model.bundle.manifest.score
     # The SDK's own scores, so that rounding and ties fall as they do in `classify`.
     top1, by_text = (scores(images, vectors, spec).argmax(axis=1) for vectors in (bank, queries))
     known = evalset.label >= 0
@@ -84,7 +86,37 @@ def evaluate(bundle: Path, evalset: EvalSet, cell: Cell, tick: Tick) -> Result:
         retrieval=Retrieval(images, queries, evalset.label, evalset.possible),
         norm_error=float(np.abs(norms - 1).max()),
         ran_on=ran_on,
+        answered=answered,
     )
+
+
+def add_labels(model: Model, evalset: EvalSet) -> None:
+    """Add the set's labels that the bundle's bank lacks, made from the set's prompts. Raises the SDK's errors."""
+    for label in evalset.labels:
+        if label not in model.labels:
+            model.labels.add(label, evalset.prompts[label])
+
+
+def _look(
+    model: Model, evalset: EvalSet, tick: Callable[[], None]
+) -> tuple[NDArray[np.float32], NDArray[np.bool_] | None]:
+    """Embeddings (N, D) of the images, and whether each question was answered rightly; a file is decoded once."""
+    embed = model.task("embed_images")
+    ask = model.task("ask") if evalset.questions and "ask" in model.bundle.manifest.tasks else None
+    about: dict[int, list[int]] = {}
+    for place, (image, _, _) in enumerate(evalset.questions):
+        about.setdefault(image, []).append(place)
+    rows, right = [], np.zeros(len(evalset.questions), bool)
+    for index, path in enumerate(evalset.images):
+        frame = sdk.read_frame(path)
+        rows.append(embed(frame)[0])
+        places = about.get(index, [])
+        if ask is not None and places:
+            answers = ask(frame, [evalset.questions[place][1] for place in places])
+            for place, answer in zip(places, answers, strict=True):
+                right[place] = answer.label == evalset.questions[place][2]
+        tick()
+    return np.stack(rows), right if ask is not None else None
 
 
 def _mean(vectors: NDArray[np.float32]) -> NDArray[np.float32]:

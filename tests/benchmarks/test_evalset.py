@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import dataclasses
 import json
 from pathlib import Path
 
@@ -7,7 +8,7 @@ import cv2
 import numpy as np
 import pytest
 
-from benchmarks.evalset import EvalSet, read_evalset, write_evalset
+from benchmarks.evalset import EvalSet, read_evalset, some_of, write_evalset
 from runtimes import RecipeError
 
 
@@ -79,6 +80,13 @@ def test_another_format(folder: Path) -> None:
         ("images.jsonl", '{"image": "images/7.png", "label": "red", "possible": ["blue"]}', "not among those it calls"),
         ("images.jsonl", "{", r"images\.jsonl:4 is not JSON"),
         ("questions.jsonl", '{"image": "images/9.png", "question": "?", "answer": "no"}', "wanted a known image"),
+        (
+            "questions.jsonl",
+            '{"image": "images/0.png", "question": " ", "answer": "no"}',
+            r"jsonl:3: wanted a question",
+        ),
+        ("questions.jsonl", '{"image": "images/0.png", "question": "?", "answer": 5}', r"jsonl:3: wanted a question"),
+        ("images.jsonl", '{"image": "a\\u0000b", "label": "red", "possible": ["red"]}', "lacks 1 of its 4 images"),
     ],
 )
 def test_a_wrong_line_is_named(folder: Path, file: str, line: str, text: str) -> None:
@@ -102,4 +110,43 @@ def test_questions_may_be_missing(folder: Path) -> None:
 def test_no_images(folder: Path) -> None:
     (folder / "images.jsonl").write_text("")
     with pytest.raises(RecipeError, match=r"images\.jsonl lists no image"):
+        read_evalset(folder)
+
+
+def test_some_of_a_set_keeps_its_questions(folder: Path) -> None:
+    whole = read_evalset(folder)
+    part = some_of(whole, 2)
+    assert [path.name for path in part.images] == ["0.png", "2.png"]
+    assert part.label.tolist() == [0, 1]
+    assert part.possible.tolist() == [[True, False], [False, True]]
+    assert [image for image, _, _ in part.questions] == [0, 1]
+    assert some_of(whole, 3) is whole
+
+
+def test_some_of_a_set_has_a_known_label(folder: Path) -> None:
+    whole = read_evalset(folder)
+    unknown = dataclasses.replace(whole, label=np.array([-1, 1, -1]))
+    assert [path.name for path in some_of(unknown, 2).images] == ["1.png"]
+    none = dataclasses.replace(whole, label=np.array([-1, -1, -1]))
+    assert len(some_of(none, 2).images) == 2
+
+
+@pytest.mark.parametrize(
+    ("labels", "text"),
+    [
+        (
+            [{"label": "red", "prompts": ["r"]}, {"label": "red", "prompts": ["r"]}],
+            "label 2: wanted a text that is not",
+        ),
+        ([{"label": " ", "prompts": ["r"]}], "label 1: wanted a text that is not empty"),
+        ([{"label": "red", "prompts": "a red one"}], "label 1: wanted its prompts as a list of texts"),
+        ([{"label": "red", "prompts": []}], "label 1: wanted its prompts as a list of texts"),
+        ([{"label": "red", "prompts": [""]}], "label 1: wanted its prompts as a list of texts"),
+        ([], r"eval\.json lists no label; give at least one"),
+    ],
+)
+def test_a_wrong_label_is_named(folder: Path, labels: list[object], text: str) -> None:
+    about = json.loads((folder / "eval.json").read_text())
+    (folder / "eval.json").write_text(json.dumps({**about, "labels": labels}))
+    with pytest.raises(RecipeError, match=text):
         read_evalset(folder)

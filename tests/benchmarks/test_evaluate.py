@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import cv2
@@ -55,3 +56,22 @@ def test_a_wrong_label_costs(tmp_path: Path, evalset: EvalSet) -> None:
     shifted = EvalSet("c", "test", COLOURS, evalset.prompts, evalset.images, wrong, evalset.possible, ())
     result = evaluate(tmp_path / "bundle", shifted, Cell("ort:cpu", "fp32"), lambda _: None)
     assert result.correct.mean() == 0.75
+
+
+@pytest.mark.parametrize("on", ["ov:cpu", "ort:cpu"])
+def test_questions_are_answered_in_the_order_of_the_set(tmp_path: Path, evalset: EvalSet, on: str) -> None:
+    bundle = build_colour_bundle(tmp_path / "bundle").path
+    questions = ((5, "what color is it?", "black"), (0, "is it red?", "yes"), (5, "is it red?", "yes"))
+    asked = replace(evalset, questions=questions)
+    result = evaluate(bundle, asked, Cell(on, "int8"), lambda _: None)
+    assert result.answered is not None
+    assert result.answered.tolist() == [True, True, False]  # the last answer is wrong in the set
+    assert result.ran_on["fusion"][0] == "int8"
+
+
+def test_nothing_is_asked_of_a_bundle_that_does_not_answer(tmp_path: Path, evalset: EvalSet) -> None:
+    asked = replace(evalset, questions=((0, "is it red?", "yes"),))
+    bundle = build_colour_bundle(tmp_path / "bundle", asks=False).path
+    assert evaluate(bundle, asked, Cell("ort:cpu", "fp32"), lambda _: None).answered is None
+    whole = build_colour_bundle(tmp_path / "whole").path
+    assert evaluate(whole, evalset, Cell("ort:cpu", "fp32"), lambda _: None).answered is None
