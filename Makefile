@@ -9,11 +9,11 @@ check: test  ## everything CI runs
 	$(PYTHON) -m ruff format --check .
 	$(PYTHON) -m mypy
 
-slow:  ## full training runs held against the bars; about 15 minutes on 2 cores
+slow:  ## full training runs held against the bars, a run killed in every step, QAT in the gate; over half an hour
 	$(PYTHON) -m pytest -m long
 
 readme: ## put the table of the last run into README.md
 	$(PYTHON) -m compress.report out/easy_vqa --readme README.md
 
-bench:  ## the figures of the last run again
-	$(PYTHON) -m compress.report out/easy_vqa
+bench:  ## teacher and student of the last run, measured on every target that opens
+	$(PYTHON) benchmarks/run.py --teacher out/easy_vqa/teacher --student out/easy_vqa/student --eval out/easy_vqa/eval

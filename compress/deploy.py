@@ -9,19 +9,21 @@ from numpy.typing import NDArray
 
 from benchmarks.evalset import EvalSet
 from benchmarks.timing import versions
-from compress.assemble import Contents
 from compress.data import Corpus, Split
 from compress.draft import Draft
+from compress.golden_samples import Contents
 from compress.steps import package_version
 from sdk.frames import read_frame
-from sdk.resize import Frame, prepare
 
 # Not captions of any data set here: an edited label bank will hold phrases like these.
 GOLDEN_PHRASES = ("a purple submarine", "seven wooden chairs", "zebra crossing", "an unreadable qwxzy")
+# From which golden samples are chosen: so many times more images than are wanted, and so many questions.
+POOL = 4
+QUESTIONS = 32
 MADE_WITH = ("torch", "nncf", "onnx", "onnxruntime", "openvino")
 
 
-def evalset(corpus: Corpus, split: Literal["val", "test"]) -> EvalSet:
+def evalset(corpus: Corpus, split: Literal["train", "val", "test"]) -> EvalSet:
     """A split of a corpus as an evaluation set, images where the data set keeps them."""
     part: Split = getattr(corpus, split)
     return EvalSet(
@@ -39,17 +41,17 @@ def evalset(corpus: Corpus, split: Literal["val", "test"]) -> EvalSet:
 def contents(draft: Draft, corpus: Corpus, who: str, golden: int) -> Contents:
     """Label bank, golden samples (validation images and phrases) and provenance of the run's `who` bundle."""
     rng = np.random.default_rng(draft.seed)
-    chosen = _spread(corpus.val.label, golden, rng)
-    size = (draft.need(who, "gate")).image.size
-    frames = [_golden_frame(read_frame(corpus.val.images[i]), size, n) for n, i in enumerate(chosen)]
+    frames = [read_frame(corpus.val.images[i]) for i in _spread(corpus.val.label, POOL * golden, rng)]
     prompts = [label.prompts[0] for label in corpus.labels]
     texts = [*GOLDEN_PHRASES, *(prompts[i] for i in rng.permutation(len(prompts)))]
     return Contents(
         name=f"{corpus.name}-{who}",
         labels=corpus.labels,
         templates=corpus.templates,
+        golden=golden,
         frames=frames,
-        texts=tuple(texts[:golden]),
+        texts=tuple(texts),
+        questions=tuple(rng.permutation(sorted({q.text for q in corpus.val.questions}))[:QUESTIONS].tolist()),
         licence="Apache-2.0",
         provenance={
             "made_by": f"edge-pupil {package_version()}",
@@ -60,13 +62,6 @@ def contents(draft: Draft, corpus: Corpus, who: str, golden: int) -> Contents:
             **{f"version.{name}": found for name, found in versions(*MADE_WITH).items()},
         },
     )
-
-
-def _golden_frame(frame: Frame, size: int, number: int) -> Frame:
-    """Most golden frames are kept at the model's size, to keep the bundle small; every fourth proves the resize."""
-    if number % 4 == 3:
-        return np.ascontiguousarray(prepare(frame, size * 3 // 2)[: size + size // 4])
-    return prepare(frame, size)
 
 
 def _spread(label: NDArray[np.int64], count: int, rng: np.random.Generator) -> NDArray[np.int64]:

@@ -1,6 +1,6 @@
 """What one step hands to the next: files, specs and numbers, never live modules.
 
-    Draft ── teacher, student: ModelFiles ── image: ImageSpec, text: TextSpec
+    Draft ── teacher, student: ModelFiles ── image: ImageSpec, text: TextSpec, fusion: FusionSpec
 
 A draft goes to JSON with every path relative to the run's folder, so a run can be moved and resumed.
 """
@@ -28,12 +28,16 @@ class DatasetSpec:
 
 @dataclass(frozen=True)
 class TowerSpec:
-    """One tower: the file in compress/models that builds it, its options, and its weights (safetensors)."""
+    """One tower: the file in compress/models that builds it, its options, and its weights (safetensors).
+
+    What was pruned: `without` names the blocks that were left out; how wide the layers still are, the weights say.
+    """
 
     name: str
     options: Mapping[str, Any]
     weights: Path
     params: int
+    without: tuple[str, ...] = field(default=(), kw_only=True)
 
 
 @dataclass(frozen=True)
@@ -56,19 +60,36 @@ class TextSpec(TowerSpec):
 
 
 @dataclass(frozen=True)
+class FusionSpec(TowerSpec):
+    """`width`: of the tokens that go in. `image_tokens`: how many of them an image has. `answers`: what comes out."""
+
+    width: int
+    image_tokens: int
+    answers: tuple[str, ...]
+
+
+@dataclass(frozen=True)
 class ModelFiles:
-    """A dual encoder on disk.
+    """A dual encoder on disk, with a fusion on top if it answers questions.
 
     `dim`: width of the joint space. `logit_scale`: the factor (not its logarithm) on cosines. `graphs`: tower
-    ("image", "text") -> variant ("fp32") -> ONNX file. `licences`: upstream name -> licence.
+    ("image", "text", "fusion") -> variant ("fp32") -> ONNX file. `licences`: upstream name -> licence.
     """
 
     image: ImageSpec
     text: TextSpec
     dim: int
     logit_scale: float
+    fusion: FusionSpec | None = None
     licences: Mapping[str, str] = field(default_factory=dict)
     graphs: Mapping[str, Mapping[str, Path]] = field(default_factory=dict)
+
+    def beside(self, folder: Path) -> "ModelFiles":
+        """The same model with its weights to be written into `folder`, and no graphs yet; the tokenizer stays put."""
+        image = dataclasses.replace(self.image, weights=folder / self.image.weights.name)
+        text = dataclasses.replace(self.text, weights=folder / self.text.weights.name)
+        top = self.fusion and dataclasses.replace(self.fusion, weights=folder / self.fusion.weights.name)
+        return dataclasses.replace(self, image=image, text=text, fusion=top, graphs={})
 
 
 @dataclass(frozen=True)
@@ -76,8 +97,8 @@ class Draft:
     """The state of a run between two steps.
 
     `out`: the run's folder. `folder`: where the running step may write. `bundles`: what was published, by who
-    ("teacher", "student"). `evalset`: the published test split. `report`: the measurements on it, as JSON. `metrics`:
-    flat, dotted by step ("teach.val_top1"). `seconds`: what each step cost.
+    ("teacher", "student"); `programs`: the teacher's PyTorch programs. `evalset`: the published test split. `report`:
+    the measurements on it, as JSON. `metrics`: flat, dotted by step ("teach.val_top1"). `seconds`: what each step cost.
     """
 
     out: Path
@@ -88,6 +109,7 @@ class Draft:
     student: ModelFiles | None = None
     store: Path | None = None
     bundles: Mapping[str, Path] = field(default_factory=dict)
+    programs: tuple[Path, ...] = ()
     evalset: Path | None = None
     report: Path | None = None
     metrics: Mapping[str, Metric] = field(default_factory=dict)

@@ -9,8 +9,10 @@ from tokenizers import Tokenizer
 from torch import Tensor
 from torch.nn import functional as F
 
-from compress.data import Label
+from compress.data import Label, Question
+from compress.draft import ModelFiles
 from compress.models.dual_encoder import DualEncoder, to_input
+from compress.questions import Questions, tokens
 
 Spec = tuple[tuple[float, ...], tuple[float, ...]]  # mean and std
 
@@ -22,12 +24,30 @@ def encode_frames(model: DualEncoder, frames: NDArray[np.uint8], normal: Spec, b
     return F.normalize(torch.cat(parts), dim=-1)
 
 
-def tokens(tokenizer: Tokenizer, texts: Sequence[str]) -> tuple[Tensor, Tensor]:
-    """ids and mask, int64 (N, longest), without the columns that are padding in every row: they only cost time."""
-    coded = tokenizer.encode_batch(list(texts))
-    mask = torch.tensor([code.attention_mask for code in coded])
-    longest = int(mask.sum(1).max())
-    return torch.tensor([code.ids for code in coded])[:, :longest], mask[:, :longest]
+class Asker:
+    """A model that answers the M questions of a split, batch by batch of its images.
+
+    `questions`: see there. `shape`: (M, answers).
+    """
+
+    def __init__(self, model: DualEncoder, files: ModelFiles, questions: Sequence[Question]) -> None:
+        if files.fusion is None:
+            raise TypeError("this model has no fusion: it answers no questions")
+        self._model, self._normal = model, (files.image.mean, files.image.std)
+        self.questions = Questions(questions, files.fusion.answers, Tokenizer.from_file(str(files.text.tokenizer)))
+        self.shape = (len(questions), len(files.fusion.answers))
+        with torch.no_grad():
+            self._words = model.text.both(self.questions.ids, self.questions.mask)[1]
+
+    @torch.no_grad()
+    def __call__(self, frames: NDArray[np.uint8], images: NDArray[np.int64]) -> tuple[NDArray[np.int64], Tensor]:
+        """All questions about `images` (positions in the split), whose pixels are `frames`, uint8 (N, S, S, 3): which
+        ones, int64 (P,), and their logits, float32 (P, answers).
+        """
+        seen = self._model.image.both(to_input(frames, *self._normal))[1]
+        pairs = self.questions.of(images)
+        words, mask = self._words[pairs.texts], self.questions.mask[pairs.texts]
+        return pairs.asked, self._model.answer(seen[pairs.image], words[pairs.text], mask[pairs.text])
 
 
 @torch.no_grad()

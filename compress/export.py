@@ -1,12 +1,13 @@
-"""A trained dual encoder to ONNX: one graph per tower, everything but resizing and normalising inside.
+"""A trained model to ONNX: one graph per tower, everything but resizing and normalising inside.
 
 The image graph takes uint8 (N, S, S, 3) RGB: cast, normalise and transpose live in it, so that every language only
-resizes and crops. Both graphs end in the raw projection (sdk/FORMAT.md says why).
+resizes and crops. Towers end in raw projections (sdk/FORMAT.md says why).
 """
 
 from __future__ import annotations
 
 import warnings
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -29,7 +30,7 @@ BATCH = "batch"
 
 
 class ImageGraph(nn.Module):
-    """uint8 (N, S, S, 3) to the raw projection."""
+    """uint8 (N, S, S, 3) to the raw projections."""
 
     def __init__(self, side: nn.Module, mean: tuple[float, ...], std: tuple[float, ...]) -> None:
         super().__init__()
@@ -38,46 +39,83 @@ class ImageGraph(nn.Module):
         self.scale = nn.Parameter(1 / (255 * torch.tensor(std)), requires_grad=False)
         self.shift = nn.Parameter(-torch.tensor(mean) / torch.tensor(std), requires_grad=False)
 
-    def forward(self, image: Tensor) -> Tensor:
-        """Cast, normalise, transpose, then the tower and its projection."""
+    def forward(self, image: Tensor) -> Tensor | tuple[Tensor, Tensor]:
+        """Cast, normalise, transpose, then the tower and its projections."""
         pixels = image.to(torch.float32) * self.scale + self.shift
-        joint: Tensor = self.side(pixels.permute(0, 3, 1, 2))
-        return joint
+        outputs: Tensor | tuple[Tensor, Tensor] = self.side(pixels.permute(0, 3, 1, 2))
+        return outputs
 
 
-def export_model(files: ModelFiles, folder: Path) -> dict[str, Path]:
-    """Write image.fp32.onnx and text.fp32.onnx into `folder`; tower -> file."""
+@dataclass(frozen=True)
+class Tower:
+    """What is exported as one graph: a module, an example of its feeds (a batch of two), and the names of its ports."""
+
+    module: nn.Module
+    example: dict[str, Tensor]
+    outputs: tuple[str, ...]
+
+
+def towers(files: ModelFiles) -> dict[str, Tower]:
+    """The towers of a model, in eval mode, by name: image, text and, if it answers questions, fusion."""
     model = load_model(files)
     size, length = files.image.size, files.text.max_length
     # A batch of two: with one, exporters take the batch for a constant.
-    tokens = torch.ones(2, length, dtype=torch.int64)
     frames = torch.zeros(2, size, size, 3, dtype=torch.uint8)
+    words = torch.ones(2, length, dtype=torch.int64)
     image = ImageGraph(model.image, files.image.mean, files.image.std).eval()
-    paths = {tower: folder / f"{tower}.fp32.onnx" for tower in ("image", "text")}
-    _export(image, (frames,), ["image"], paths["image"])
-    _export(model.text, (tokens, tokens), ["ids", "mask"], paths["text"])
+    outputs = ("embedding",) if files.fusion is None else ("embedding", "tokens")
+    found = {
+        "image": Tower(image, {"image": frames}, outputs),
+        "text": Tower(model.text, {"ids": words, "mask": words}, outputs),
+    }
+    if model.fusion is not None and files.fusion is not None:
+        spec = files.fusion
+        seen, read = (torch.zeros(2, count, spec.width) for count in (spec.image_tokens, length))
+        found["fusion"] = Tower(model.fusion, {"image": seen, "text": read, "mask": words}, ("logits",))
+    return found
+
+
+def export_model(files: ModelFiles, folder: Path) -> dict[str, Path]:
+    """Write the fp32 ONNX graph of every tower into `folder`; tower -> file."""
+    paths = {}
+    for name, tower in towers(files).items():
+        paths[name] = folder / f"{name}.fp32.onnx"
+        export_graph(tower, paths[name])
+        tidied = onnx.load(str(paths[name]))
+        tidy(tidied)
+        save_graph(tidied, paths[name])
     return paths
 
 
-def _export(module: nn.Module, example: tuple[Tensor, ...], inputs: list[str], path: Path) -> None:
+def export_graph(tower: Tower, path: Path) -> None:
+    """Write a tower as the exporter gives it, of our opset and IR version; the caller tidies it."""
     with warnings.catch_warnings(), torch.no_grad():
         # The tracing exporter folds BatchNorm into convolutions, which the dynamo one leaves to the engines.
         warnings.simplefilter("ignore")
         torch.onnx.export(
-            module,
-            example,
+            tower.module,
+            tuple(tower.example.values()),
             str(path),
             dynamo=False,
             opset_version=OPSET,
-            input_names=inputs,
-            output_names=["embedding"],
-            dynamic_axes={name: {0: BATCH} for name in [*inputs, "embedding"]},
+            input_names=list(tower.example),
+            output_names=list(tower.outputs),
+            dynamic_axes={name: {0: BATCH} for name in [*tower.example, *tower.outputs]},
         )
     model = onnx.load(str(path))
     model.ir_version = IR_VERSION
     model.producer_name = model.producer_version = model.doc_string = ""
-    tidy(model)
-    save_graph(model, path)
+    _fix_outputs(model, tower)
+    onnx.save(model, str(path))
+
+
+@torch.no_grad()
+def _fix_outputs(model: onnx.ModelProto, tower: Tower) -> None:
+    """The shapes of the outputs, where the exporter left more free than the batch."""
+    made = tower.module(*tower.example.values())
+    for port, output in zip(model.graph.output, made if isinstance(made, tuple) else (made,), strict=True):
+        for dim, size in list(zip(port.type.tensor_type.shape.dim, output.shape, strict=True))[1:]:
+            dim.dim_value = size
 
 
 def save_graph(model: onnx.ModelProto, path: Path) -> None:

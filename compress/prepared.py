@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from compress.installed import environment
 from compress.progress import bar
 from sdk.frames import prepare, read_frame
 
@@ -21,7 +22,7 @@ def prepared(images: Sequence[Path], size: int, out: Path, title: str) -> NDArra
 
     Raises FeedError for an image that cannot be read. `title` is what the progress bar says.
     """
-    digest = hashlib.sha256(f"area none {size}".encode())
+    digest = hashlib.sha256(f"area none {size} {environment()}".encode())  # another resize makes other pixels
     for path in images:
         status = path.stat()
         digest.update(f"{path} {status.st_size} {status.st_mtime_ns}".encode())

@@ -10,8 +10,10 @@ Tick = Callable[[str], None]
 
 
 @contextmanager
-def bar(title: str, total: int) -> Iterator[Tick]:
+def bar(title: str, total: int, done: int = 0) -> Iterator[Tick]:
     """A bar of `total` ticks on the error output; `tick("loss 0.12")` moves it by one and shows the note.
+
+    `done`: how many ticks an earlier run made; a line says so where there were any.
 
     On the error output, so that `python -m compress.distill > table.txt` keeps the table alone.
     """
@@ -24,8 +26,11 @@ def bar(title: str, total: int) -> Iterator[Tick]:
         TimeRemainingColumn(),
         TextColumn("{task.fields[note]}"),
     )
-    with Progress(*columns, console=Console(stderr=True), refresh_per_second=2) as progress:
-        task = progress.add_task(title, total=total, note="")
+    console = Console(stderr=True)
+    if done:
+        console.print(f"{title}: goes on after {done} of {total}", highlight=False, soft_wrap=True, markup=False)
+    with Progress(*columns, console=console, refresh_per_second=2) as progress:
+        task = progress.add_task(title, total=total, completed=done, note="")
 
         def tick(note: str) -> None:
             progress.update(task, advance=1, note=note)

@@ -32,7 +32,10 @@ if TYPE_CHECKING:
 
 MARKS = ("<!-- results -->\n", "<!-- /results -->")
 # What a run leaves beside its work: bundles, evaluation set, report.
-PUBLISHED = ("teacher", "student", "eval", "report.json", "report.md")
+PUBLISHED = (
+    *("teacher", "teacher.pt2", "teacher.text.pt2", "teacher.fusion.pt2", "student"),
+    *("eval", "report.json", "report.md"),
+)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -105,7 +108,7 @@ def write_report(draft: Draft, recipe: Recipe) -> tuple[Table, list[Path]]:
     }
     (draft.out / "report.json").write_text(json.dumps(report, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
     (draft.out / "report.md").write_text(markdown(report), encoding="utf-8")
-    return rich_table(report), [draft.out / name for name in PUBLISHED]
+    return rich_table(report), [path for path in (draft.out / name for name in PUBLISHED) if path.exists()]
 
 
 def title(report: dict[str, Any]) -> str:

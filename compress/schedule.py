@@ -7,8 +7,10 @@ from torch.optim import AdamW
 from torch.optim.lr_scheduler import LambdaLR
 from torch.optim.optimizer import ParamsT
 
+Optimizer = tuple[AdamW, LambdaLR]
 
-def warm_cosine(groups: Sequence[dict[str, object]], steps: int, warmup: float, decay: float) -> tuple[AdamW, LambdaLR]:
+
+def warm_cosine(groups: Sequence[dict[str, object]], steps: int, warmup: float, decay: float) -> Optimizer:
     """AdamW over `groups` (each with its peak "lr") and its schedule, for `steps` steps.
 
     `warmup`: share of the steps in which the rate rises linearly; then it falls to 0 along half a cosine (Loshchilov

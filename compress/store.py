@@ -4,6 +4,7 @@ header.json         who made it (see Header), and per array its dtype, shape and
 train.npy           float32 (V, N, D): unit vectors of N train images in V seeded views; view 0 is the plain image
 val.npy             float32 (M, D): unit vectors of the validation images, plain
 texts.npy           float32 (T, D): unit vectors of the phrases in `texts`
+answers.npy         float32 (V, M, A): logits of the M train questions, if the teacher answers any
 """
 
 import dataclasses
@@ -17,16 +18,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from compress.augment import Augment
+from compress.draft import ModelFiles
 from runtimes import RecipeError
 
-ARRAYS = ("train", "val", "texts")
-FORMAT = 1
+FORMAT = 2
 
 
 @dataclasses.dataclass(frozen=True)
 class Header:
     """`teacher`: sha256 over its weights. `data`: the corpus' fingerprint. `texts`: the phrases, in the order of
-    texts.npy; the last `held_out` of them are for validation only. `size`: edge of the frames, in pixels.
+    texts.npy; the last `held_out` of them are for validation only. `size`: edge of the frames, in pixels. `answers`:
+    what the columns of answers.npy stand for; none without questions.
     """
 
     teacher: str
@@ -37,6 +39,12 @@ class Header:
     logit_scale: float
     texts: tuple[str, ...]
     held_out: int
+    answers: tuple[str, ...] = ()
+
+    @property
+    def arrays(self) -> tuple[str, ...]:
+        """Names of the arrays that the store holds."""
+        return ("train", "val", "texts", "answers") if self.answers else ("train", "val", "texts")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -47,13 +55,14 @@ class Store:
     train: NDArray[np.float32]
     val: NDArray[np.float32]
     texts: NDArray[np.float32]
+    answers: NDArray[np.float32] | None = None
 
 
 def write_store(folder: Path, header: Header, arrays: Mapping[str, NDArray[np.float32]]) -> None:
-    """Write the three arrays and the header into `folder`."""
+    """Write the arrays and the header into `folder`."""
     folder.mkdir(parents=True)
     described = {}
-    for name in ARRAYS:
+    for name in header.arrays:
         np.save(folder / f"{name}.npy", arrays[name].astype(np.float32, copy=False))
         described[name] = _describe(folder / f"{name}.npy")
     table = {"format": FORMAT, **dataclasses.asdict(header), "arrays": described}
@@ -72,15 +81,21 @@ def open_store(folder: Path, teacher: str, data: str) -> Store:
                 f"the store {folder} was made from another {name} ({table[name][:12]}, not {wanted[:12]});"
                 " choose another --out, or remove the folder"
             )
-    for name in ARRAYS:
-        if _describe(folder / f"{name}.npy") != table["arrays"][name]:
-            raise _damaged(folder, f"{name}.npy is not what the header says")
     fields = {field.name: table[field.name] for field in dataclasses.fields(Header)}
-    fields |= {"augment": Augment(**table["augment"]), "texts": tuple(table["texts"])}
-    return Store(Header(**fields), **{name: np.load(folder / f"{name}.npy", mmap_mode="r") for name in ARRAYS})
+    fields |= {"augment": Augment(**table["augment"]), **{name: tuple(table[name]) for name in ("texts", "answers")}}
+    header = Header(**fields)
+    for name in header.arrays:
+        if _describe(folder / f"{name}.npy") != table["arrays"].get(name):
+            raise _damaged(folder, f"{name}.npy is not what the header says")
+    return Store(header, **{name: np.load(folder / f"{name}.npy", mmap_mode="r") for name in header.arrays})
 
 
-def hash_files(*files: Path) -> str:
+def identity(model: ModelFiles) -> str:
+    """sha256 (hex) over a model's weights: what `Header.teacher` says."""
+    return _hash_files(*(part.weights for part in (model.image, model.text, model.fusion) if part is not None))
+
+
+def _hash_files(*files: Path) -> str:
     """sha256 (hex) over the contents of files, in order."""
     digest = hashlib.sha256()
     for file in files:
@@ -105,7 +120,7 @@ def _describe(file: Path) -> dict[str, Any]:
         array = np.load(file, mmap_mode="r")
     except (OSError, ValueError) as error:
         raise _damaged(file.parent, f"{file.name} cannot be read: {error}") from error
-    return {"dtype": str(array.dtype), "shape": list(array.shape), "sha256": hash_files(file)}
+    return {"dtype": str(array.dtype), "shape": list(array.shape), "sha256": _hash_files(file)}
 
 
 def _damaged(folder: Path, why: str) -> RecipeError:

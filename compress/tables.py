@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
-Row = tuple[str, ...]
+from benchmarks.tables import Row, grid, interval, megabytes, percent
+
+__all__ = ["Row", "grid", "interval", "megabytes", "percent"]
+
 # quantize.<tower>.<quantizer>.<figure>: dozens of numbers, which have a table of their own.
 CANDIDATE = re.compile(r"quantize\.(?P<tower>\w+)\.(?P<quantizer>\w+)\.(?P<figure>distance|slowness|ms\..+)")
 
@@ -31,6 +34,7 @@ def main_rows(report: dict[str, Any]) -> list[Row]:
             *(interval(cell["map"], 3) for cell in (teacher, student)),
             f"{0 - student['map_drop']['value']:+.3f} {gain(student['map_drop'], 3)}",
         ),
+        *_answer_row(report, teacher, student),
         (
             "image tower",
             *(f"{params[who] / 1e6:.2f} M params" for who in ("teacher", "student")),
@@ -56,6 +60,22 @@ def main_rows(report: dict[str, Any]) -> list[Row]:
     return rows
 
 
+def _answer_row(report: dict[str, Any], teacher: dict[str, Any], student: dict[str, Any]) -> list[Row]:
+    """Questions answered rightly; no row for models that answer none."""
+    if "answers" not in teacher or "answers" not in student:
+        return []
+    drop, guess = student["answers_drop"], report["baselines"].get("question_only")
+    blind: list[Row] = [("guessed from the question alone", percent(guess), "", "")] if guess else []
+    return [
+        (
+            f"questions right (n={teacher['answers']['n']})",
+            *(percent(cell["answers"]) for cell in (teacher, student)),
+            f"{0 - drop['value']:+.2f} points {gain(drop, 2)}",
+        ),
+        *blind,
+    ]
+
+
 def accuracy_rows(report: dict[str, Any]) -> list[Row]:
     """Accuracy through the SDK: model, precision and engine."""
     rows: list[Row] = [
@@ -68,13 +88,24 @@ def accuracy_rows(report: dict[str, Any]) -> list[Row]:
             "lost",
             "top-1, labels typed in",
             "mAP",
+            "questions right",
+            "lost",
             "norm",
         )
     ]
     for row in report["accuracy"]:
         lost = interval(row["top1_drop"], 2) if "top1_drop" in row else ""
         computed = ", ".join(row["ran_on"][tower].split()[-1] for tower in ("image", "text"))
-        scores = (percent(row["top1"]), lost, percent(row["top1_by_text"]), interval(row["map"], 4))
+        answers = percent(row["answers"]) if "answers" in row else ""
+        unanswered = interval(row["answers_drop"], 2) if "answers_drop" in row else ""
+        scores = (
+            percent(row["top1"]),
+            lost,
+            percent(row["top1_by_text"]),
+            interval(row["map"], 4),
+            answers,
+            unanswered,
+        )
         rows.append((row["model"], row["precision"], row["target"], computed, *scores, f"1 ± {row['norm_error']:.0e}"))
     return rows
 
@@ -143,35 +174,14 @@ def candidate_rows(metrics: Mapping[str, Any]) -> list[Row]:
     return rows
 
 
-def grid(rows: Sequence[Row]) -> str:
-    """A markdown table, header first."""
-    lines = ["| " + " | ".join(row) + " |" for row in rows]
-    return "\n".join([lines[0], "|" + "---|" * len(rows[0]), *lines[1:]]) + "\n"
-
-
-def interval(figure: dict[str, float], digits: int) -> str:
-    """`1.23 [1.10, 1.40]`."""
-    return f"{figure['value']:.{digits}f} [{figure['low']:.{digits}f}, {figure['high']:.{digits}f}]"
-
-
 def gain(drop: dict[str, float], digits: int) -> str:
     """The interval of a drop, seen as a gain: `[-0.40, +0.10]`."""
     return f"[{0 - drop['high']:+.{digits}f}, {0 - drop['low']:+.{digits}f}]"
 
 
-def percent(figure: dict[str, float]) -> str:
-    """`98.5 % [97.4, 99.1]`."""
-    return f"{100 * figure['value']:.2f} % [{100 * figure['low']:.2f}, {100 * figure['high']:.2f}]"
-
-
 def milliseconds(figure: dict[str, float]) -> str:
     """`1.234 ms`."""
     return f"{figure['value']:.3f} ms"
-
-
-def megabytes(count: int) -> str:
-    """Bytes as `1.23 MB` (1e6)."""
-    return f"{count / 1e6:.2f} MB"
 
 
 def len_labels(report: dict[str, Any]) -> str:

@@ -22,13 +22,17 @@ ROOT = Path(__file__).parents[1]
 # The default recipe with one epoch each: everything real, accuracy not yet.
 SHORT = (
     "teach.epochs=1",
+    "teach.head_epochs=1",
     "embed.views=2",
     "embed.phrases=400",
     "embed.held_out=50",
     "distill.epochs=1",
+    "prune.samples=128",
     "quantize.samples=64",
+    'quantize.quantizers=["nncf_ptq"]',
     "gate.max_drop=100",
     "gate.max_map_drop=1",
+    "gate.max_answer_drop=100",
     "pack.seconds=0.3",
 )
 

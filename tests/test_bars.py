@@ -48,6 +48,16 @@ def test_the_int8_student_is_within_a_point_and_two_hundredths_of_map(runs: list
         assert row["map_drop"]["value"] <= 0.02
 
 
+def test_the_teacher_answers_98_percent_and_the_int8_student_is_within_a_point(runs: list[dict[str, Any]]) -> None:
+    for report in runs:
+        assert report["baselines"]["question_only"]["value"] < 0.68
+        assert cell(report, "teacher", "fp32")["answers"]["value"] >= 0.98
+        for target in ("ov:cpu", "ort:cpu"):
+            row = cell(report, "student", "int8", target)
+            assert row["answers"]["n"] == 9673
+            assert row["answers_drop"]["value"] <= 1.0
+
+
 def test_sizes(runs: list[dict[str, Any]]) -> None:
     size = runs[0]["size"]
     assert size["params"]["student"]["image"] <= size["params"]["teacher"]["image"] / 2

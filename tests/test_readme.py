@@ -58,7 +58,7 @@ with sdk.load({str(short_run / "out/easy_vqa/student")!r}) as student:
 @pytest.mark.parametrize(("name", "does"), [("demo", "-m compress.distill --resume"), ("test", "-m pytest")])
 def test_the_two_commands_share_one_environment_and_use_pip(name: str, does: str) -> None:
     (command,) = re.findall(rf"<!-- command: {name} -->\n```sh\n(.*?)\n```", README, flags=re.DOTALL)
-    install = '.venv/bin/python -m pip install -q -c constraints.txt -e ".[compress,openvino,onnx,dev]"'
+    install = '.venv/bin/python -m pip install -q -c constraints.txt -e ".[compress,openvino,onnx,bench,dev]"'
     assert command == f"python3 -m venv .venv && {install} && .venv/bin/python {does}"
     if shutil.which("bash") and sys.platform != "win32":  # .ci/run takes the command from the README with this
         script = [ROOT / ".ci/readme-command", name]

@@ -55,7 +55,8 @@ class Corpus:
 
     `captions`: C captions, each in several wordings (`captions[c][0]` is the plain one). `templates`: prompts for a
     label that is not in the data, `{}` being the label. `fingerprint`: sha256 of
-    everything that was read and of the fields. `words`: those that a cut text tower must still know.
+    everything that was read and of the fields. `words`: those that a cut text tower must still know. `answers`: the
+    closed set of answers to its questions; without any, nothing is taught to answer.
     Steps fit on `train` and choose on `val`; `test` is touched once, by the report.
     """
 
@@ -69,6 +70,7 @@ class Corpus:
     licence: str
     fingerprint: str
     words: tuple[str, ...]
+    answers: tuple[str, ...] = ()
 
     def rounds(self, batch: int, step: str) -> int:
         """How many whole batches the train images make. Raises RecipeError, naming `step`, when they make none."""

@@ -23,6 +23,7 @@ from runtimes import RecipeError
 
 COLOURS = ("black", "blue", "brown", "gray", "green", "red", "teal", "yellow")
 SHAPES = ("circle", "rectangle", "triangle")
+ANSWERS = ("yes", "no", *COLOURS, *SHAPES)
 PAIRS = tuple(product(COLOURS, SHAPES))
 PROMPTS = ("a {}", "there is a {}", "a picture of a {}")
 PAIR_WORDINGS = (*PROMPTS, "the image shows a {}", "one {} on a plain background")
@@ -61,7 +62,9 @@ class EasyVqa:
         chosen = np.zeros(len(train.images), bool)
         chosen[np.random.default_rng(self.split_seed).permutation(len(chosen))[: self.val_images]] = True
         meanings = captions()
-        words = sorted({word for wordings, _ in meanings for text in wordings for word in text.split()})
+        asked = [question.text.lower().rstrip("?") for question in train.questions]
+        texts = {text for wordings, _ in meanings for text in wordings}.union(asked)
+        words = sorted({word for text in texts for word in text.split()})
         return Corpus(
             name="easy_vqa",
             labels=tuple(Label(" ".join(p), tuple(prompt.format(" ".join(p)) for prompt in PROMPTS)) for p in PAIRS),
@@ -73,6 +76,7 @@ class EasyVqa:
             licence="MIT (PyPI easy-vqa 1.0)",
             fingerprint=self.fingerprint(),
             words=tuple(words),
+            answers=ANSWERS,
         )
 
     @cached_property

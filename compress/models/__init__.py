@@ -1,10 +1,15 @@
-"""Towers, one file each, found by name: `models/image/<name>.py` and `models/text/<name>.py`; no torch imported here.
+"""Towers, one file each, found by name: `models/image/<name>.py`, `models/text/<name>.py`; no torch imported here.
 
-An image tower's file has `build(options, pretrained) -> Module` (float32 (N, 3, S, S), normalised, to (N, width)),
-MEAN, STD and LICENCE. A text tower's file has `build` (int64 ids, mask (N, L) to (N, width)), `tokenizer(options,
-max_length)`, `words()` (the whole words it knows, most frequent first) and LICENCE. Every built tower has the
-attribute `width`. LICENCE is {upstream name: licence}. Options are a frozen dataclass, filled by `compress.named.fill`.
-A tower whose weights come in a package has `check()`, which raises Unavailable if that is not installed.
+An image tower's file has `build(options, pretrained) -> Module` (float32 (N, 3, S, S), normalised), MEAN, STD and
+LICENCE. A text tower's file has `build` (int64 ids, mask (N, L)), `tokenizer(options, max_length)`, `words()` (the
+whole words it knows, most frequent first) and LICENCE. Every built tower answers (tokens (N, T, token_width), pooled
+(N, width)), and has both widths as attributes. LICENCE is {upstream name: licence}. Options are a frozen dataclass,
+filled by `compress.named.fill`. A tower whose weights come in a package has `check()`, which raises Unavailable if that
+is not installed. A built tower that can be cut names its `residual_blocks()`; a text tower whose words can be cut by an
+option has `fewer_words(state, options)`.
+
+What joins the tokens of both is a fusion, `models/fusion/<name>.py`: `build(options, width, answers) -> Module`, from
+image tokens (N, T, width), text tokens (N, L, width) and mask (N, L) to logits (N, answers).
 """
 
 import importlib
@@ -21,10 +26,30 @@ def check_towers(image: str, text: str) -> None:
 
 
 def check_options(image: str, image_options: Mapping[str, Any], text: str, text_options: Mapping[str, Any]) -> None:
-    """Raises what building the two towers with these options would raise; takes a second, needs torch."""
-    for module, options in ((image_tower(image), image_options), (text_tower(text), text_options)):
-        getattr(module, "check", lambda: None)()  # without its pretrained weights a tower builds all the same
-        module.build(options, pretrained=False)
+    """Raises what building the two towers with these options would raise; needs torch."""
+    _ = outline(image_tower(image), image_options), outline(text_tower(text), text_options)
+
+
+def outline(module: Any, options: Mapping[str, Any]) -> Any:
+    """The tower of a file above with these options, its weights neither read nor drawn (torch's device "meta").
+
+    Raises what `build` and the file's `check` raise.
+    """
+    import torch
+
+    getattr(module, "check", lambda: None)()
+    with torch.device("meta"):
+        return module.build(options, pretrained=False)
+
+
+def check_fusion(name: str) -> None:
+    """Raises RecipeError, listing the fusions that exist, if there is no file of that name."""
+    check_name("compress.models.fusion", name, "fusion")
+
+
+def fusion_tower(name: str) -> Any:
+    """The module models/fusion/<name>.py. Raises RecipeError if there is none."""
+    return importlib.import_module(f"compress.models.fusion.{check_name('compress.models.fusion', name, 'fusion')}")
 
 
 def image_tower(name: str) -> Any:

@@ -1,4 +1,5 @@
-"""An image tower and a text tower that meet in one joint space, and their files.
+"""An image tower and a text tower that meet in one joint space, a fusion of both that answers questions, and their
+files.
 
 Both sides end in the RAW projection: making the vectors unit length is the business of the losses and of the SDK
 (inside an int8 graph it gave norms of 0.71 to 1.20).
@@ -15,46 +16,77 @@ from numpy.typing import NDArray
 from safetensors.torch import load_file, save
 from torch import Tensor, nn
 
-from compress.draft import ImageSpec, ModelFiles, TextSpec
-from compress.models import image_tower, text_tower
+from compress.draft import FusionSpec, ImageSpec, ModelFiles, TextSpec, TowerSpec
+from compress.models import fusion_tower, image_tower, text_tower
+from compress.models.pruned import fit_widths, leave_out
 
 
 class Side(nn.Module):
-    """One tower and its linear projection into the joint space."""
+    """One tower, its linear projection into the joint space and, for questions, that of its tokens to the fusion."""
 
-    def __init__(self, tower: nn.Module, dim: int) -> None:
+    def __init__(self, tower: nn.Module, dim: int, width: int = 0) -> None:
         super().__init__()
         self.tower = tower
-        self.projection = nn.Linear(int(tower.width), dim, bias=False)  # type: ignore[arg-type]
+        # With a bias: a covered camera may leave all features at zero, and a zero vector has no direction.
+        self.projection = nn.Linear(int(tower.width), dim)  # type: ignore[arg-type]
+        self.tokens = nn.Linear(int(tower.token_width), width) if width else None  # type: ignore[arg-type]
 
-    def forward(self, *feeds: Tensor) -> Tensor:
-        """The tower's feeds to float32 (N, dim), not normalised."""
-        joint: Tensor = self.projection(self.tower(*feeds))
-        return joint
+    def forward(self, *feeds: Tensor) -> Tensor | tuple[Tensor, Tensor]:
+        """The tower's feeds to `embedding` (N, dim), not normalised, and with questions `tokens` (N, T, width).
+
+        float32. Tokens of padding are zero.
+        """
+        tokens, pooled = self.tower(*feeds)
+        embedding: Tensor = self.projection(pooled)
+        return embedding if self.tokens is None else (embedding, self.project_tokens(tokens, *feeds[1:]))
+
+    def both(self, *feeds: Tensor) -> tuple[Tensor, Tensor]:
+        """`forward` of a side that has tokens. Raises TypeError for one that has none."""
+        tokens, pooled = self.tower(*feeds)
+        return self.projection(pooled), self.project_tokens(tokens, *feeds[1:])
+
+    def project_tokens(self, tokens: Tensor, *mask: Tensor) -> Tensor:
+        """The tower's tokens (N, T, token_width), and for texts mask int64 (N, T), to float32 (N, T, width)."""
+        if self.tokens is None:
+            raise TypeError("this side was built without tokens: the model answers no questions")
+        projected: Tensor = self.tokens(tokens)
+        return projected * mask[0].to(projected.dtype)[:, :, None] if mask else projected
 
     def count(self) -> int:
-        """How many parameters tower and projection have."""
-        return sum(parameter.numel() for parameter in self.parameters())
+        """How many parameters tower and projections have."""
+        return count(self)
 
 
 class DualEncoder(nn.Module):
-    """`logit_scale` is the logarithm of the factor on cosines, as in CLIP (Radford et al. 2021, arXiv 2103.00020)."""
+    """`logit_scale` is the logarithm of the factor on cosines, as in CLIP (Radford et al. 2021, arXiv 2103.00020).
 
-    def __init__(self, image: nn.Module, text: nn.Module, dim: int, logit_scale: float = 1 / 0.07) -> None:
+    `fusion` is None for a model that answers no questions.
+    """
+
+    def __init__(self, image: Side, text: Side, fusion: nn.Module | None, logit_scale: float = 1 / 0.07) -> None:
         super().__init__()
-        self.image = Side(image, dim)
-        self.text = Side(text, dim)
+        self.image, self.text, self.fusion = image, text, fusion
         self.logit_scale = nn.Parameter(torch.tensor(float(np.log(logit_scale))))
 
     def encode_image(self, images: Tensor) -> Tensor:
         """float32 (N, 3, S, S), normalised (see `to_input`), to float32 (N, dim), not unit length."""
-        joint: Tensor = self.image(images)
+        joint: Tensor = self.image.projection(self.image.tower(images)[1])
         return joint
 
     def encode_text(self, ids: Tensor, mask: Tensor) -> Tensor:
         """int64 ids and mask (N, L) to float32 (N, dim), not unit length."""
-        joint: Tensor = self.text(ids, mask)
+        joint: Tensor = self.text.projection(self.text.tower(ids, mask)[1])
         return joint
+
+    def answer(self, image: Tensor, text: Tensor, mask: Tensor) -> Tensor:
+        """Tokens float32 (N, T, width) and (N, L, width), mask int64 (N, L), to logits (N, answers).
+
+        Raises TypeError for a model without a fusion.
+        """
+        if self.fusion is None:
+            raise TypeError("this model has no fusion: it answers no questions")
+        logits: Tensor = self.fusion(image, text, mask)
+        return logits
 
     def scale(self) -> Tensor:
         """The factor on cosines, at most 100 as in CLIP."""
@@ -63,7 +95,10 @@ class DualEncoder(nn.Module):
 
 @dataclasses.dataclass(frozen=True)
 class Shape:
-    """What to build: towers by name with their options, `size` in pixels, `dim` of the joint space, L tokens."""
+    """What to build: towers and fusion by name with options, `size` in pixels, `dim` of the joint space, L tokens.
+
+    `width`: of the fusion. `answers`: none for a model that answers no questions, which has no fusion then.
+    """
 
     image: str
     image_options: Mapping[str, Any]
@@ -72,29 +107,28 @@ class Shape:
     size: int
     dim: int
     max_length: int
+    fusion: str = "attention"
+    fusion_options: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    width: int = 128
+    answers: tuple[str, ...] = ()
 
 
 def build(shape: Shape) -> DualEncoder:
-    """A new model with pretrained towers where there are any; projections are drawn from torch's generator.
+    """A new model with pretrained towers where there are any; what is fresh is drawn from torch's generator.
 
     Raises RecipeError for an unknown tower or option, Unavailable if a tower's package is missing.
     """
     image = image_tower(shape.image).build(shape.image_options, pretrained=True)
     text = text_tower(shape.text).build(shape.text_options, pretrained=True)
-    return DualEncoder(image, text, shape.dim)
+    width = shape.width if shape.answers else 0
+    top = fusion_tower(shape.fusion).build(shape.fusion_options, width, len(shape.answers)) if shape.answers else None
+    return DualEncoder(Side(image, shape.dim, width), Side(text, shape.dim, width), top)
 
 
 def save_model(model: DualEncoder, shape: Shape, folder: Path) -> ModelFiles:
-    """Write image.safetensors, text.safetensors and tokenizer.json into `folder`."""
+    """Write the parts' weights (safetensors) and tokenizer.json into `folder`."""
     images, texts = image_tower(shape.image), text_tower(shape.text)
-    folder.mkdir(parents=True, exist_ok=True)
-    for name, side in (("image", model.image), ("text", model.text)):
-        # Contiguous: safetensors refuses the channels_last strides that training uses.
-        state = {key: tensor.detach().contiguous() for key, tensor in side.state_dict().items()}
-        # Written here and not by safetensors, whose own error on a full disk is no OSError.
-        (folder / f"{name}.safetensors").write_bytes(save(state))
-    texts.tokenizer(shape.text_options, shape.max_length).save(str(folder / "tokenizer.json"))
-    return ModelFiles(
+    files = ModelFiles(
         image=ImageSpec(
             name=shape.image,
             options=dict(shape.image_options),
@@ -112,33 +146,56 @@ def save_model(model: DualEncoder, shape: Shape, folder: Path) -> ModelFiles:
             max_length=shape.max_length,
             tokenizer=folder / "tokenizer.json",
         ),
+        fusion=_fusion_spec(model, shape, folder),
         dim=shape.dim,
         logit_scale=float(model.scale().detach()),
         licences={**images.LICENCE, **texts.LICENCE},
     )
+    write_weights(model, files)
+    texts.tokenizer(shape.text_options, shape.max_length).save(str(files.text.tokenizer))
+    return files
+
+
+def write_weights(model: DualEncoder, files: ModelFiles) -> None:
+    """Write the weights of every part to where `files` says."""
+    parts: list[tuple[nn.Module, TowerSpec]] = [(model.image, files.image), (model.text, files.text)]
+    parts += [(model.fusion, files.fusion)] if model.fusion is not None and files.fusion is not None else []
+    for module, spec in parts:
+        spec.weights.parent.mkdir(parents=True, exist_ok=True)
+        # Contiguous: safetensors refuses the channels_last strides that training uses.
+        state = {key: tensor.detach().contiguous() for key, tensor in module.state_dict().items()}
+        # Written here and not by safetensors, whose own error on a full disk is no OSError.
+        spec.weights.write_bytes(save(state))
 
 
 def load_model(files: ModelFiles) -> DualEncoder:
     """The model of these files, in eval mode, float32, on the CPU."""
     image = image_tower(files.image.name).build(files.image.options, pretrained=False)
     text = text_tower(files.text.name).build(files.text.options, pretrained=False)
-    model = DualEncoder(image, text, files.dim, files.logit_scale)
-    model.image.load_state_dict(load_file(files.image.weights), strict=True)
-    model.text.load_state_dict(load_file(files.text.weights), strict=True)
-    return model.eval()
+    top, width = None, files.fusion.width if files.fusion else 0
+    if files.fusion is not None:
+        spec = files.fusion
+        top = fusion_tower(spec.name).build(spec.options, spec.width, len(spec.answers))
+        top.load_state_dict(load_file(spec.weights), strict=True)
+    sides = Side(image, files.dim, width), Side(text, files.dim, width)
+    for side, part in zip(sides, (files.image, files.text), strict=True):
+        leave_out(side.tower, part.without)
+        state = load_file(part.weights)
+        fit_widths(side, state)
+        side.load_state_dict(state, strict=True)
+    return DualEncoder(*sides, top, files.logit_scale).eval()
 
 
-def inherit(module: nn.Module, weights: Path, prefix: str = "") -> int:
-    """Copy into `module` every tensor of the file whose name (after `prefix`) and shape are the module's own.
+def count(module: nn.Module) -> int:
+    """How many parameters a module has."""
+    return sum(parameter.numel() for parameter in module.parameters())
 
-    Returns how many were copied: a student of the same family takes over what it kept of its teacher.
-    """
-    own = module.state_dict()
-    file = load_file(weights)
-    named = {name.removeprefix(prefix): file[name] for name in file if name.startswith(prefix)}
-    fitting = {name: tensor for name, tensor in named.items() if name in own and own[name].shape == tensor.shape}
-    module.load_state_dict(fitting, strict=False)
-    return len(fitting)
+
+@torch.no_grad()
+def token_count(tower: nn.Module, size: int) -> int:
+    """How many tokens T an image tower makes of a frame of `size` pixels; leaves it in eval mode."""
+    tokens: Tensor = tower.eval()(torch.zeros(1, 3, size, size))[0]
+    return tokens.shape[1]
 
 
 def to_input(frames: NDArray[np.uint8], mean: tuple[float, ...], std: tuple[float, ...]) -> Tensor:
@@ -149,3 +206,17 @@ def to_input(frames: NDArray[np.uint8], mean: tuple[float, ...], std: tuple[floa
     # A copy: frames are often a read-only memory map, which torch cannot share.
     pixels = torch.from_numpy(np.array(frames)).to(torch.float32) / 255
     return ((pixels - torch.tensor(mean)) / torch.tensor(std)).permute(0, 3, 1, 2)
+
+
+def _fusion_spec(model: DualEncoder, shape: Shape, folder: Path) -> FusionSpec | None:
+    if model.fusion is None:
+        return None
+    return FusionSpec(
+        name=shape.fusion,
+        options=dict(shape.fusion_options),
+        weights=folder / "fusion.safetensors",
+        params=count(model.fusion),
+        width=shape.width,
+        image_tokens=token_count(model.image.tower, shape.size),
+        answers=shape.answers,
+    )

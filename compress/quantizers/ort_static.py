@@ -42,7 +42,7 @@ def quantize(job: Job) -> None:
             activation_type=QuantType.QUInt8,
             weight_type=QuantType.QInt8,
             # Additions in a transformer carry the outliers of the residual stream; they stay in float.
-            op_types_to_quantize=["MatMul"] if job.attention else None,
+            op_types_to_quantize=["MatMul", "Gemm"] if job.attention else None,
             nodes_to_exclude=list(job.keep_float),
         )
     finally:

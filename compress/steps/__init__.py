@@ -3,10 +3,11 @@
 A step's file imports torch inside functions only: its fields must be checkable in a blink. A step may also have
 `check()`, which raises what can be known before any step has run: packages that are missing, options of towers.
 
-Each step writes DIR/.work/NN-name/, built as NN-name.tmp and renamed when done, so a folder without .tmp is whole.
-Its step.json holds the key, a hash of everything that decides the result: data, configuration, seed, our sources, the
-versions of the packages that make numbers, the engines of this machine. Same key, same result: --resume skips the
-step, unless one of the files that it made is no longer what step.json says of it.
+Each step writes DIR/.work/NN-name/, built as NN-name.tmp and renamed when done, so a folder without .tmp is whole; what
+a step refused to let through stays as NN-name.refused. A finished step's step.json holds the key, a hash of everything
+that decides the result: data, configuration, seed, our sources, the versions of the packages that make numbers, the
+engines of this machine. Same key, same result: --resume skips the step, unless one of the files that it made is no
+longer what step.json says of it. A step that was killed finds its checkpoints again (compress/attempt.py).
 """
 
 import dataclasses
@@ -20,17 +21,35 @@ from pathlib import Path
 from typing import Any
 
 from compress import installed
+from compress.attempt import begin, finish, read_record
 from compress.data import open_dataset
 from compress.draft import Draft
 from compress.recipe import Recipe, Step, step_name
-from runtimes import RecipeError
+from runtimes import GateFailed, RecipeError
 from sdk.bundle import sha256_of
 
-OnStart = Callable[[str, str], None]
-OnStep = Callable[[str, float, bool], None]
 WORK = ".work"
 DONE = "step.json"
+TMP, REFUSED = ".tmp", ".refused"
 OTHER_CODE = "made by other code or versions, again"
+
+
+@dataclasses.dataclass(frozen=True)
+class StepDone:
+    """A finished step. `folder`: DIR/.work/NN-name. `key`: see `step_key`. `skipped`: it was done before. `before` and
+    `draft`: what it was given, and what it made of that.
+    """
+
+    name: str
+    folder: Path
+    key: str
+    skipped: bool
+    before: Draft
+    draft: Draft
+
+
+OnStart = Callable[[str, str], None]
+OnStep = Callable[[StepDone], None]
 
 
 def check_steps(recipe: Recipe) -> None:
@@ -47,8 +66,9 @@ def check_steps(recipe: Recipe) -> None:
             raise RecipeError(f"[{name}] needs {missing[0]}, and no step before it makes that; the recipe has: {order}")
         made.update(getattr(step, "makes", ()))
     open_dataset(recipe.dataset.name, recipe.dataset.fields).check()
-    for step in recipe.steps:
+    for place, step in enumerate(recipe.steps):
         getattr(step, "check", lambda: None)()
+        getattr(step, "check_after", lambda steps: None)(recipe.steps[:place])
 
 
 def run_steps(
@@ -60,28 +80,31 @@ def run_steps(
 ) -> Draft:
     """Run the steps of `recipe` in order inside the folder `out` and return the last draft.
 
-    With `resume`, a step that finished before under the same key is skipped; the first one that did not, and all
-    after it, run. `on_start(name, why)` is called before each step that really runs; `why` is empty unless an earlier
-    result had to be thrown away that the user may expect to see again. `on_step(name, seconds, done_before)` is called
-    after each. Raises what the steps raise; call `check_steps` before, so that mistakes show before any work.
+    With `resume`, a step that finished before under the same key is skipped; the first one that did not goes on from
+    its checkpoints, if it left any, and all after it run. `on_start(name, why)` is called before each step that really
+    runs; `why` is empty unless an earlier result had to be thrown away that the user may expect to see again.
+    `on_step` is called after each. Raises what the steps raise; call `check_steps` before, so that mistakes show before
+    any work.
     """
     out = out.resolve()
     draft = Draft(out=out, folder=out, seed=recipe.seed, dataset=recipe.dataset)
     key = open_dataset(recipe.dataset.name, recipe.dataset.fields).fingerprint()
-    _clean(out / WORK)
+    if not resume:
+        _clean(out / WORK, TMP, REFUSED)
+    keep = resume
     for number, step in enumerate(recipe.steps, start=1):
-        name = step_name(step)
+        name, before = step_name(step), draft
         folder = out / WORK / f"{number:02d}-{name}"
         key = step_key(step, recipe.seed, key)
-        record = _record(folder) if resume else {}
+        record = read_record(folder / DONE) if resume else {}
         done = _finished(record, out, key)
-        before = done is not None
-        if not before and on_start is not None:
+        if done is None and on_start is not None:
             on_start(name, OTHER_CODE if record and record.get("made_by") != installed.environment() else "")
-        draft = done if done is not None else _run(step, draft, folder, key)
-        resume = resume and before  # what follows a step that ran must run too
+        draft = done if done is not None else _run(step, draft, folder, key, keep)
+        resume = resume and done is not None  # what follows a step that ran must run too
         if on_step is not None:
-            on_step(name, draft.seconds[name], before)
+            on_step(StepDone(name, folder, key, done is not None, before, draft))
+    _clean(out / WORK, TMP)  # of steps that this recipe does not have
     return draft
 
 
@@ -100,19 +123,11 @@ def package_version() -> str:
         return "clone"
 
 
-def _clean(work: Path) -> None:
-    """Remove what an interrupted run left half-written."""
-    for left in work.glob("*.tmp"):
-        shutil.rmtree(left)
-
-
-def _record(folder: Path) -> dict[str, Any]:
-    """The step.json of a finished step; empty where there is none that can be read."""
-    try:
-        record = json.loads((folder / DONE).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return {}
-    return record if isinstance(record, dict) else {}
+def _clean(work: Path, *endings: str) -> None:
+    """Remove the folders that earlier runs left with one of these endings."""
+    for ending in endings:
+        for left in work.glob(f"*{ending}"):
+            shutil.rmtree(left)
 
 
 def _finished(record: dict[str, Any], out: Path, key: str) -> Draft | None:
@@ -127,12 +142,17 @@ def _finished(record: dict[str, Any], out: Path, key: str) -> Draft | None:
     return draft if whole and all(path.exists() for path in draft.paths()) else None
 
 
-def _run(step: Step, draft: Draft, folder: Path, key: str) -> Draft:
-    name, building = step_name(step), folder.with_name(folder.name + ".tmp")
-    building.mkdir(parents=True)
+def _run(step: Step, draft: Draft, folder: Path, key: str, keep: bool) -> Draft:
+    name, building, refused = step_name(step), *(folder.with_name(folder.name + end) for end in (TMP, REFUSED))
+    earlier = begin(building, key, keep)
     started = time.perf_counter()
-    after = step.run(dataclasses.replace(draft, folder=building))
-    seconds = {**after.seconds, name: round(time.perf_counter() - started, 2)}
+    try:
+        after = step.run(dataclasses.replace(draft, folder=building))
+    except GateFailed as error:
+        finish(building, refused)
+        kept = "" if refused.name in str(error) else f"; what was refused is kept in {refused}"
+        raise GateFailed(f"{error}{kept}") from error
+    seconds = {**after.seconds, name: round(earlier + time.perf_counter() - started, 2)}
     made = {path for path in after.paths() if path not in draft.paths() and path != building}
     files = {file: _facts(file) for file in sorted(_files(made))}
     after = dataclasses.replace(after, seconds=seconds).moved(building, folder)
@@ -143,9 +163,8 @@ def _run(step: Step, draft: Draft, folder: Path, key: str) -> Draft:
         "draft": after.to_json(),
     }
     (building / DONE).write_text(json.dumps(record), encoding="utf-8")
-    if folder.exists():
-        shutil.rmtree(folder)
-    building.replace(folder)
+    finish(building, folder)
+    shutil.rmtree(refused, ignore_errors=True)
     return after
 
 

@@ -39,7 +39,7 @@ class Embed:
     needs: ClassVar = ("teacher",)
     makes: ClassVar = ("store",)
 
-    views: int = 4
+    views: int = 3
     phrases: int = 4000
     held_out: int = 200
     words: int = 5000
@@ -58,13 +58,13 @@ class Embed:
             )
 
     def run(self, draft: Draft) -> Draft:
-        """Adds `store` and the metrics embed.vectors (how many) and embed.mbytes (1e6 bytes)."""
+        """Adds `store` and the metrics embed.vectors, embed.answers (how many) and embed.mbytes (1e6 bytes)."""
         from tokenizers import Tokenizer
 
         from compress.encode import encode_frames, encode_texts
         from compress.models.dual_encoder import load_model
         from compress.prepared import prepared
-        from compress.store import Header, hash_files, write_store
+        from compress.store import Header, identity, write_store
 
         teacher: ModelFiles = draft.need("teacher", "embed")
         corpus = open_dataset(draft.dataset.name, draft.dataset.fields).load()
@@ -72,13 +72,15 @@ class Embed:
         size, normal = teacher.image.size, (teacher.image.mean, teacher.image.std)
         texts = self._texts(corpus, teacher.text.name, draft.seed)
         val = prepared(corpus.val.images, size, draft.out, "embed: read val")
+        train, answers = self._views(model, teacher, corpus, draft)
         arrays = {
-            "train": self._views(model, teacher, corpus, draft),
+            "train": train,
             "val": encode_frames(model, val, normal, self.batch).numpy(),
             "texts": encode_texts(model, Tokenizer.from_file(str(teacher.text.tokenizer)), texts).numpy(),
+            **({"answers": answers} if answers is not None else {}),
         }
         header = Header(
-            teacher=hash_files(teacher.image.weights, teacher.text.weights),
+            teacher=identity(teacher),
             data=corpus.fingerprint,
             seed=draft.seed,
             size=size,
@@ -86,32 +88,43 @@ class Embed:
             logit_scale=teacher.logit_scale,
             texts=tuple(texts),
             held_out=self.held_out,
+            answers=teacher.fusion.answers if teacher.fusion else (),
         )
         write_store(draft.folder / "store", header, arrays)
         draft = dataclasses.replace(draft, store=draft.folder / "store")
-        count = sum(array.size // teacher.dim for array in arrays.values())
-        return draft.with_metrics("embed", vectors=count, mbytes=count * teacher.dim * 4 / 1e6)
+        count = sum(array.size // teacher.dim for name, array in arrays.items() if name != "answers")
+        answered = 0 if answers is None else answers.size // answers.shape[-1]
+        mbytes = sum(array.nbytes for array in arrays.values()) / 1e6
+        return draft.with_metrics("embed", vectors=count, answers=answered, mbytes=mbytes)
 
-    def _views(self, model: "DualEncoder", teacher: ModelFiles, corpus: Corpus, draft: Draft) -> "NDArray[np.float32]":
-        """float32 (views, N, dim): unit vectors of the train images."""
+    def _views(
+        self, model: "DualEncoder", teacher: ModelFiles, corpus: Corpus, draft: Draft
+    ) -> "tuple[NDArray[np.float32], NDArray[np.float32] | None]":
+        """float32 (views, N, dim): unit vectors of the train images; (views, M, answers): logits of the questions."""
         import numpy as np
 
         from compress.augment import augment_batch
-        from compress.encode import encode_frames
+        from compress.encode import Asker, encode_frames
         from compress.prepared import prepared
         from compress.progress import bar
 
         frames = prepared(corpus.train.images, teacher.image.size, draft.out, "embed: read train")
+        normal = (teacher.image.mean, teacher.image.std)
         made = np.empty((self.views, len(frames), teacher.dim), np.float32)
+        asker = Asker(model, teacher, corpus.train.questions) if teacher.fusion else None
+        answers = np.empty((self.views, *asker.shape), np.float32) if asker else None
         starts = range(0, len(frames), self.batch)
         with bar("embed: teacher", self.views * len(starts)) as tick:
             for view in range(self.views):
                 for at in starts:
                     chosen = np.arange(at, min(at + self.batch, len(frames)))
                     batch = augment_batch(frames, chosen, self.augment, draft.seed, view)
-                    made[view, chosen] = encode_frames(model, batch, (teacher.image.mean, teacher.image.std)).numpy()
+                    made[view, chosen] = encode_frames(model, batch, normal, self.batch).numpy()
+                    if asker is not None and answers is not None:
+                        asked, logits = asker(batch, chosen)
+                        answers[view, asked] = logits
                     tick(f"view {view}")
-        return made
+        return made, answers
 
     def _texts(self, corpus: Corpus, tower: str, seed: int) -> list[str]:
         """Every wording of every caption and label, then `phrases` distinct others without any of HELD_OUT_WORDS.

@@ -35,10 +35,12 @@ class Pack:
             raise RecipeError(f"pack.seconds must be above 0, got {self.seconds:g}")
 
     def run(self, draft: Draft) -> Draft:
-        """Writes DIR/eval, DIR/teacher and DIR/student, and the step's measured.json for the report."""
+        """Writes DIR/eval, DIR/teacher, DIR/student and the teacher's PyTorch programs beside it, and the step's
+        measured.json for the report."""
         from benchmarks.evalset import read_evalset
         from compress.deploy import evalset
         from compress.measure import measure
+        from compress.programs import write_programs
 
         gated = draft.bundles
         if set(gated) != {"teacher", "student"}:
@@ -50,10 +52,13 @@ class Pack:
         quality = {who: measured.quality(who) for who in gated}
         for who, path in gated.items():
             publish_bundle(path, draft.out / who, quality, f"{draft.dataset.name} test")
+        programs = write_programs(draft.need("teacher", "pack"), draft.out / "teacher.pt2")
         report = draft.folder / "measured.json"
         report.write_text(json.dumps(measured.table, indent=1), encoding="utf-8")
         published = {who: draft.out / who for who in gated}
-        return dataclasses.replace(draft, bundles=published, evalset=draft.out / "eval", report=report)
+        return dataclasses.replace(
+            draft, bundles=published, programs=programs, evalset=draft.out / "eval", report=report
+        )
 
 
 def publish_bundle(gated: Path, out: Path, quality: dict[str, dict[str, Figure]], split: str) -> None:

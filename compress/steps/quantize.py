@@ -13,7 +13,7 @@ import functools
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, ClassVar, Literal
 
 from compress.data import open_dataset
 from compress.draft import Draft, ModelFiles
@@ -22,7 +22,7 @@ from compress.quantizers import Job, quantizer
 from runtimes import RecipeError
 
 if TYPE_CHECKING:
-    from compress.data import Corpus
+    from compress.data import Corpus, Split
     from runtimes import Array
 
     Feeds = list[dict[str, Array]]
@@ -33,8 +33,9 @@ CLEARLY = 0.9  # of another's time
 @dataclass(frozen=True)
 class Quantize:
     """`quantizers`: files of compress/quantizers to try. `samples`: calibration inputs per tower, from train only.
-    `held_out`: validation images, or phrases held out of training, on which candidates are compared. `distance`: mean
-    cosine distance from float that a candidate may have to be chosen by speed; the nearest one needs no leave.
+    `held_out`: validation images or questions, or phrases held out of training, on which candidates are compared.
+    `distance`: mean distance from float (of cosines; of answers' probabilities) that a candidate may have to be chosen
+    by speed; the nearest one needs no leave.
     """
 
     needs: ClassVar = ("teacher", "student", "store")
@@ -78,13 +79,35 @@ class Quantize:
         metrics: dict[str, float | str] = {}
         graphs: dict[str, Mapping[str, Path]] = {}
         for tower, variants in student.graphs.items():
-            feeds = _feeds(tower, student, corpus, draft, self.samples, self.held_out)
+            feeds = self._feeds(tower, student, corpus, draft)
             chosen, measured = self._choose(tower, variants["fp32"], feeds, draft.folder)
             graphs[tower] = {**variants, "int8": chosen}
             metrics |= measured
         models["student"] = dataclasses.replace(student, graphs=graphs)
         draft = dataclasses.replace(draft, teacher=models["teacher"], student=models["student"])
         return draft.with_metrics("quantize", **metrics)
+
+    def _feeds(self, tower: str, model: ModelFiles, corpus: Corpus, draft: Draft) -> tuple[Feeds, Feeds]:
+        """Calibration feeds, of train images and training phrases, and comparison feeds, of val and held-out ones."""
+        import numpy as np
+
+        from compress.feeds import text_rows
+        from compress.store import identity, open_store
+
+        if tower == "image":
+            known, fresh = ((corpus.train, self.samples), (corpus.val, self.held_out))
+            return _image_feeds(model, *known, draft), _image_feeds(model, *fresh, draft)
+        if tower == "fusion":
+            return (
+                _fusion_feeds(model, corpus, "train", self.samples, draft.seed),
+                _fusion_feeds(model, corpus, "val", self.held_out, draft.seed),
+            )
+        teacher: ModelFiles = draft.need("teacher", "quantize")
+        header = open_store(draft.need("store", "quantize"), identity(teacher), corpus.fingerprint).header
+        asked = dict.fromkeys(question.text for question in corpus.train.questions)
+        texts = np.random.default_rng(draft.seed).permutation([*header.texts[: -header.held_out], *asked])
+        chosen = [str(text) for text in texts[: self.samples]]
+        return text_rows(model, chosen), text_rows(model, header.texts[-header.held_out :][: self.held_out])
 
     def _choose(
         self, tower: str, source: Path, feeds: tuple[Feeds, Feeds], folder: Path
@@ -132,7 +155,7 @@ class Quantize:
 def pick(measured: Mapping[str, tuple[float, float]], distance: float) -> str:
     """The candidate nearest to float, unless another within `distance` is clearly faster (by a tenth).
 
-    `measured`: name -> (mean cosine distance, slowness). Without the margin the clock's noise would decide, and
+    `measured`: name -> (mean distance, slowness). Without the margin the clock's noise would decide, and
     two runs of one recipe would ship different graphs.
     """
     nearest = min(measured, key=lambda name: measured[name][0])
@@ -142,30 +165,35 @@ def pick(measured: Mapping[str, tuple[float, float]], distance: float) -> str:
 
 
 def measure_candidates(source: Path, made: Mapping[str, Path], feeds: Feeds) -> dict[str, dict[str, float]]:
-    """Per candidate: mean cosine `distance` from the float graph (the worst engine's), median `ms.<target>`, and
-    `slowness`, the geometric mean over engines of the median ratio of its time to the first candidate's, in turn."""
+    """Per candidate: mean `distance` of its outputs from the float graph's (the worst output and engine; as in
+    `sdk.golden.output_error`, a row at a time), median `ms.<target>`, and `slowness`, the geometric mean over engines
+    of the median ratio of its time to the first candidate's, in turn."""
     import numpy as np
 
     import runtimes
     from benchmarks.timing import in_turn
     from compress.engines import cpu_targets
-    from sdk.golden import unit_rows
+    from sdk.golden import output_error
 
-    def embed(session: runtimes.Session) -> Array:
-        return unit_rows(np.concatenate([session.run(feed)["embedding"] for feed in feeds]))
+    def outputs(session: runtimes.Session) -> Feeds:
+        return [session.run(feed) for feed in feeds]
+
+    def far(got: Feeds, wanted: Feeds) -> float:
+        pairs = zip(got, wanted, strict=True)
+        rows = [[output_error(port, one[port], two[port]) for port in two] for one, two in pairs]
+        return float(np.mean(rows, axis=0).max())
 
     result: dict[str, dict[str, float]] = {name: {"distance": 0.0, "slowness": 0.0} for name in made}
     targets = cpu_targets()
     for target in targets:
         with contextlib.ExitStack() as stack:
-            wanted = embed(stack.enter_context(runtimes.open_session(target, source, precision="f32")))
+            wanted = outputs(stack.enter_context(runtimes.open_session(target, source, precision="f32")))
             sessions = {n: stack.enter_context(runtimes.open_session(target, path)) for n, path in made.items()}
             calls = {name: functools.partial(session.run, feeds[0]) for name, session in sessions.items()}
             times = in_turn(calls, min_seconds=0.5 * len(calls))
             first = next(iter(times.values()))
             for name, session in sessions.items():
-                far = float(np.mean(1 - np.einsum("nd,nd->n", embed(session), wanted)))
-                result[name]["distance"] = max(result[name]["distance"], far)
+                result[name]["distance"] = max(result[name]["distance"], far(outputs(session), wanted))
                 result[name][f"ms.{target}"] = float(np.median(times[name]))
                 result[name]["slowness"] += float(np.log(np.median(times[name] / first))) / len(targets)
     for figures in result.values():
@@ -173,31 +201,26 @@ def measure_candidates(source: Path, made: Mapping[str, Path], feeds: Feeds) -> 
     return result
 
 
-def _feeds(
-    tower: str, model: ModelFiles, corpus: Corpus, draft: Draft, samples: int, held_out: int
-) -> tuple[Feeds, Feeds]:
-    """Calibration feeds (train images, training phrases) and comparison feeds (val images, held-out phrases)."""
+def _image_feeds(model: ModelFiles, split: Split, count: int, draft: Draft) -> Feeds:
     import numpy as np
 
-    rng = np.random.default_rng(draft.seed)
-    if tower == "image":
-        from compress.prepared import prepared
+    from compress.prepared import prepared
 
-        found = []
-        for split, count in ((corpus.train, samples), (corpus.val, held_out)):
-            frames = prepared(split.images, model.image.size, draft.out, "quantize: read")
-            chosen = np.sort(rng.permutation(len(frames))[:count])
-            found.append([{"image": np.array(frames[i : i + 1])} for i in chosen])
-        return found[0], found[1]
-    from compress.store import hash_files, open_store
-    from sdk.text import Tokenizer
+    frames = prepared(split.images, model.image.size, draft.out, "quantize: read")
+    chosen = np.sort(np.random.default_rng(draft.seed).permutation(len(frames))[:count])
+    return [{"image": np.array(frames[i : i + 1])} for i in chosen]
 
-    teacher: ModelFiles = draft.need("teacher", "quantize")
-    identity = hash_files(teacher.image.weights, teacher.text.weights)
-    header = open_store(draft.need("store", "quantize"), identity, corpus.fingerprint).header
-    known = [str(text) for text in rng.permutation(header.texts[: -header.held_out])[:samples]]
-    fresh = list(header.texts[-header.held_out :])[:held_out]
-    tokenizer = Tokenizer(model.text.tokenizer.read_text(encoding="utf-8"), model.text.max_length, "tokenizer.json")
-    tokens = tokenizer([*known, *fresh])
-    rows = [{"ids": tokens.ids[i : i + 1], "mask": tokens.mask[i : i + 1]} for i in range(len(tokens.ids))]
-    return rows[: len(known)], rows[len(known) :]
+
+def _fusion_feeds(model: ModelFiles, corpus: Corpus, split: Literal["train", "val"], count: int, seed: int) -> Feeds:
+    """Tokens that the float towers make of questions about some images; a few questions per image are enough."""
+    import numpy as np
+
+    from compress.deploy import evalset
+    from compress.engines import cpu_targets
+    from compress.feeds import eval_rows
+
+    part = evalset(corpus, split)
+    rng = np.random.default_rng(seed)
+    asked = rng.permutation(sorted({image for image, _, _ in part.questions}))[: max(1, count // 4)]
+    rows = eval_rows(model, part, [int(image) for image in np.sort(asked)], cpu_targets()[0])["fusion"]
+    return [rows[i] for i in np.sort(rng.permutation(len(rows))[:count])]

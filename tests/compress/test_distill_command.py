@@ -9,13 +9,15 @@ from pathlib import Path
 import pytest
 
 from compress import distill
+from compress.ablation import FILES
 from compress.draft import Draft
-from compress.recipe import load_recipe
+from compress.recipe import Recipe, load_recipe
 from compress.report import PUBLISHED
+from compress.steps import OnStep, StepDone
 from compress.steps.teach import Teach
 from runtimes import GateFailed, PupilError, Unavailable
 
-RECIPE = "[data]\nname = 'easy_vqa'\n[teach]\n[embed]\n[distill]\n[quantize]\n[gate]\n[pack]\n"
+RECIPE = "[data]\nname = 'easy_vqa'\n[teach]\n[embed]\n[prune]\n[distill]\n[quantize]\n[gate]\n[pack]\n"
 
 
 @pytest.fixture
@@ -85,8 +87,8 @@ def test_a_mistake_in_the_arguments_is_one_line(
 def test_what_a_step_checks_leaves_no_folder_behind(
     recipe: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    asked = (recipe, "--out", tmp_path / "o", "--set", "distill.image=timm_image", "--set")
-    said = refused(capsys, *asked, "distill.image_options.model=lcnet_05")
+    asked = (recipe, "--out", tmp_path / "o", "--set", "prune.image=timm_image", "--set")
+    said = refused(capsys, *asked, "prune.image_options.model=lcnet_05")
     assert "timm has no model 'lcnet_05'" in said
     assert not (tmp_path / "o").exists()
 
@@ -131,8 +133,29 @@ def test_exit_codes(runs: Runs, capsys: pytest.CaptureFixture[str], error: Pupil
     assert str(error).replace("\n", " ") in refused(capsys, *runs(raising(error)), code=code)
 
 
+def test_a_refused_run_still_shows_what_was_ablated(
+    runs: Runs, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def refuses(recipe: Recipe, out: Path, resume: bool, on_step: OnStep, _: object) -> None:
+        draft = Draft(out, out, 0, recipe.dataset, seconds={"embed": 3.0})
+        on_step(StepDone("embed", out / ".work/02-embed", "key", False, draft, draft))
+        raise GateFailed("too much lost")
+
+    arguments = runs(refuses)
+    (tmp_path / "o/.work").mkdir(parents=True)
+    (tmp_path / "o/.pupil.json").write_text("{}")
+    assert distill.main([*map(str, arguments), "--resume", "--ablate"]) == 1
+    shown = capsys.readouterr()
+    assert "mine: after each step" in shown.out
+    assert "embed" in shown.out
+    assert shown.err.splitlines() == ["embed: done, 3 s", "gate: too much lost"]
+    assert all((tmp_path / "o" / name).exists() for name in FILES)
+
+
 def test_an_interruption_says_how_to_go_on(runs: Runs, capsys: pytest.CaptureFixture[str]) -> None:
-    assert "--resume goes on" in refused(capsys, *runs(raising(KeyboardInterrupt())), code=130)
+    assert "the same command with --resume goes on from the last checkpoint" in refused(
+        capsys, *runs(raising(KeyboardInterrupt())), code=130
+    )
 
 
 def test_a_full_disk_is_one_line(runs: Runs, capsys: pytest.CaptureFixture[str]) -> None:
@@ -175,8 +198,11 @@ def test_what_was_published_goes_before_the_first_step_that_runs(
 ) -> None:
     out = tmp_path / "o"
     distill.claim(out, load_recipe(recipe))
-    for name in PUBLISHED:
+    for name in (*PUBLISHED, *FILES):
         (out / name).write_text("old") if "." in name else (out / name).mkdir()
+    for half in (".student-8x2z/graph.onnx", ".teacher-8x2z-old/bundle.json", "eval.tmp/eval.json"):
+        (out / half).parent.mkdir()
+        (out / half).write_text("half")
     (out / "mine.txt").write_text("kept")
     monkeypatch.setattr(distill, "check_steps", lambda _: None)
 
@@ -189,10 +215,9 @@ def test_what_was_published_goes_before_the_first_step_that_runs(
     assert all((out / name).exists() for name in PUBLISHED)
 
     def fails(self: Teach, draft: Draft) -> Draft:
-        assert not any((out / name).exists() for name in PUBLISHED), "before it works"
+        assert not any((out / name).exists() for name in (*PUBLISHED, *FILES)), "before it works"
         raise GateFailed("refused")
 
     monkeypatch.setattr(Teach, "run", fails)
     assert "gate: refused" in refused(capsys, recipe, "--out", out, "--resume", code=1)
-    assert not any((out / name).exists() for name in PUBLISHED)
-    assert (out / "mine.txt").exists()
+    assert {path.name for path in out.iterdir()} == {".pupil.json", ".work", "mine.txt"}

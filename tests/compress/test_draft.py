@@ -1,19 +1,23 @@
 """A draft goes to JSON and back, and moves with its folder."""
 
+import dataclasses
 from pathlib import Path
 
 import pytest
 
-from compress.draft import DatasetSpec, Draft, ImageSpec, ModelFiles, TextSpec
+from compress.draft import DatasetSpec, Draft, FusionSpec, ImageSpec, ModelFiles, TextSpec
 from runtimes import RecipeError
 
 
 def a_draft(out: Path) -> Draft:
     folder = out / ".work" / "01-teach.tmp"
     image = ImageSpec("net", {"model": "x"}, folder / "image.safetensors", 5, 64, (0.5, 0.4, 0.3), (0.1, 0.2, 0.3))
-    text = TextSpec("bert", {"keep": ["a"]}, folder / "text.safetensors", 7, 16, folder / "tokenizer.json")
+    text = TextSpec(
+        "bert", {"keep": ["a"]}, folder / "text.safetensors", 7, 16, folder / "tokenizer.json", without=("layer.1",)
+    )
+    fusion = FusionSpec("sum", {}, folder / "fusion.safetensors", 3, 32, 4, ("yes", "no"))
     graphs = {"image": {"fp32": folder / "image.onnx"}}
-    model = ModelFiles(image, text, 128, 14.5, {"bert": "MIT"}, graphs)
+    model = ModelFiles(image, text, 128, 14.5, fusion, {"bert": "MIT"}, graphs)
     made = Draft(out, folder, 3, DatasetSpec("easy_vqa", {"val_images": 10}), teacher=model, store=out / "store")
     return made.with_metrics("teach", val_top1=0.5, note="x", n=3)
 
@@ -21,6 +25,9 @@ def a_draft(out: Path) -> Draft:
 def test_json_round_trip(tmp_path: Path) -> None:
     draft = a_draft(tmp_path)
     assert Draft.from_json(draft.to_json(), tmp_path) == draft
+    assert draft.teacher is not None
+    mute = dataclasses.replace(draft, teacher=dataclasses.replace(draft.teacher, fusion=None))
+    assert Draft.from_json(mute.to_json(), tmp_path) == mute
     assert str(tmp_path) not in draft.to_json()
 
 
@@ -36,7 +43,21 @@ def test_moved_changes_only_what_lies_inside(tmp_path: Path) -> None:
     assert draft.teacher is not None
     assert draft.teacher.text.tokenizer == tmp_path / ".work/01-teach/tokenizer.json"
     assert draft.store == tmp_path / "store"
-    assert len(draft.paths()) == 7
+    assert draft.teacher.fusion is not None
+    assert draft.teacher.fusion.weights == tmp_path / ".work/01-teach/fusion.safetensors"
+    assert len(draft.paths()) == 8
+
+
+def test_weights_that_are_trained_again_lie_beside_and_have_no_graphs_yet(tmp_path: Path) -> None:
+    model = a_draft(tmp_path).teacher
+    assert model is not None
+    again = model.beside(tmp_path / "student")
+    assert again.image.weights == tmp_path / "student/image.safetensors"
+    assert again.text.weights == tmp_path / "student/text.safetensors"
+    assert again.fusion is not None
+    assert again.fusion.weights == tmp_path / "student/fusion.safetensors"
+    assert (again.graphs, again.text.tokenizer, again.text.without) == ({}, model.text.tokenizer, ("layer.1",))
+    assert dataclasses.replace(model, fusion=None).beside(tmp_path).fusion is None
 
 
 def test_a_path_outside_the_run_is_refused(tmp_path: Path) -> None:

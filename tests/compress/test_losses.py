@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from compress.losses import affinity_loss, cosines, feature_loss, multi_positive_info_nce
+from compress.losses import affinity_loss, answer_loss, cosines, feature_loss, multi_positive_info_nce
 
 
 def test_info_nce_of_one_positive_per_row() -> None:
@@ -53,6 +53,15 @@ def test_affinity_loss_is_a_divergence() -> None:
     # Text to image has one image: both distributions are the same.
     assert affinity_loss(student, teacher).item() == pytest.approx(wanted / 2, abs=1e-6)
     assert affinity_loss(teacher, teacher).item() == pytest.approx(0, abs=1e-7)
+
+
+def test_answer_loss_is_a_divergence_of_each_question() -> None:
+    teacher, student = torch.tensor([[1.0, 0.0], [5.0, 5.0]]), torch.tensor([[0.0, 0.0], [3.0, 3.0]])
+    p = math.e / (math.e + 1)
+    wanted = p * math.log(p / 0.5) + (1 - p) * math.log((1 - p) / 0.5)
+    assert answer_loss(student, teacher).item() == pytest.approx(wanted / 2, abs=1e-6)
+    # Logits a constant apart are the same answers.
+    assert answer_loss(teacher + 7, teacher).item() == pytest.approx(0, abs=1e-6)
 
 
 def test_cosines() -> None:

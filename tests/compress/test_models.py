@@ -1,28 +1,28 @@
 """Towers: pretrained weights fit, a cut vocabulary keeps its rows, and both sides export to ONNX."""
 
+import dataclasses
 import importlib.util
-import io
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
-import onnxruntime as ort
 import pytest
 import timm
 import torch
-from safetensors.torch import save_file
 
 from compress.data import open_dataset
-from compress.encode import encode_texts, tokens
-from compress.models import check_options
-from compress.models.dual_encoder import DualEncoder, Shape, build, inherit, load_model, save_model, to_input
+from compress.encode import encode_texts
+from compress.models import check_fusion, check_options, fusion_tower
+from compress.models.dual_encoder import DualEncoder, Side, count, load_model, to_input
+from compress.models.fusion import attention
 from compress.models.image import efficientnet_lite0, timm_image
 from compress.models.text import minilm
 from compress.quantizers import quantizer
+from compress.questions import tokens
 from runtimes import RecipeError, Unavailable
+from tests.small_models import ANSWERS, SHAPE, save_small, small_model
 
-CUT = {"layers": 2, "vocab": 8000, "keep": ["teal", "rectangle"]}
-SHAPE = Shape("timm_image", {"model": "lcnet_050"}, "minilm", CUT, size=32, dim=16, max_length=12)
+CUT = {"vocab": 8000, "keep": ["teal", "rectangle"]}
 UNSEEN = [
     "zebra",
     "snowplough",
@@ -39,8 +39,7 @@ UNSEEN = [
 
 @pytest.fixture(scope="module")
 def model() -> DualEncoder:
-    torch.manual_seed(0)
-    return build(SHAPE).eval()
+    return small_model(dataclasses.replace(SHAPE, text_options=CUT))
 
 
 @pytest.mark.parametrize("word", UNSEEN)
@@ -71,10 +70,20 @@ def test_ids_of_a_cut_vocabulary_find_their_rows() -> None:
     assert torch.equal(cut.body.embeddings.word_embeddings(cut_ids), whole.body.embeddings.word_embeddings(whole_ids))
 
 
+def test_a_table_is_cut_and_nothing_else() -> None:
+    whole, later = minilm.build({}, True).state_dict(), minilm.build(CUT, False)
+    cut = minilm.fewer_words(whole, CUT)
+    later.load_state_dict(cut, strict=True)
+    table = "body.embeddings.word_embeddings.weight"
+    assert cut[table].shape == (8000, 384)
+    assert torch.equal(cut[table], whole[table][minilm.kept_ids(CUT)])
+    assert all(torch.equal(cut[name], tensor) for name, tensor in whole.items() if name != table)
+
+
 def test_minilm_knows_what_is_alike() -> None:
     tower, tokenizer = minilm.build({}, True).eval(), minilm.tokenizer({}, 16)
     with torch.no_grad():
-        vectors = tower(*tokens(tokenizer, ["a red car", "a red automobile", "the theory of numbers"]))
+        vectors = tower(*tokens(tokenizer, ["a red car", "a red automobile", "the theory of numbers"]))[1]
     near = torch.nn.functional.normalize(vectors, dim=-1)
     assert near[0] @ near[1] > 0.9
     assert near[0] @ near[2] < 0.3
@@ -91,9 +100,22 @@ def test_padding_does_not_change_a_phrase(model: DualEncoder) -> None:
 def test_efficientnet_takes_all_its_weights() -> None:
     tower = efficientnet_lite0.build({}, pretrained=True).eval()
     with torch.no_grad():
-        features = tower(torch.zeros(2, 3, 64, 64))
-    assert features.shape == (2, tower.width)
+        features, pooled = tower(torch.zeros(2, 3, 64, 64))
+    assert features.shape == (2, 4, tower.token_width)
+    assert pooled.shape == (2, tower.width)
     assert torch.isfinite(features).all()
+    assert torch.allclose(features.mean(1), pooled, atol=1e-5)
+
+
+@pytest.mark.parametrize("net", ["lcnet_050", "mobilenetv4_conv_small_050", "vit_tiny_patch16_224", "fastvit_t8"])
+def test_networks_of_timm_say_how_wide_they_are(net: str) -> None:
+    tower = timm_image.build({"model": net}, pretrained=True).eval()
+    size = 224 if net.startswith("vit") else 64
+    with torch.no_grad():
+        features, pooled = tower(torch.zeros(2, 3, size, size))
+    assert features.ndim == 3
+    assert features.shape[::2] == (2, tower.token_width)
+    assert pooled.shape == (2, tower.width)
 
 
 @pytest.mark.parametrize("size", [32, 64, 96])
@@ -103,16 +125,7 @@ def test_constant_padding_is_timms_padding(size: int) -> None:
     theirs.load_state_dict(tower.body.state_dict())
     pixels = torch.randn(1, 3, size, size, generator=torch.Generator().manual_seed(0))
     with torch.no_grad():
-        assert torch.allclose(tower(pixels), theirs(pixels), atol=1e-5)
-
-
-@pytest.mark.parametrize(("blocks", "width"), [([1], 16), ([1, 1, 2, 2, 2, 1], 192), ([1, 1, 1, 1, 1, 1, 1], 1280)])
-def test_a_cut_efficientnet_keeps_the_teachers_weights(blocks: list[int], width: int, tmp_path: Path) -> None:
-    whole, cut = (efficientnet_lite0.build({"blocks": n}, pretrained=False) for n in (efficientnet_lite0.WHOLE, blocks))
-    save_file(whole.state_dict(), tmp_path / "w.safetensors")
-    assert inherit(cut, tmp_path / "w.safetensors") == len(cut.state_dict())
-    assert torch.equal(cut.body.conv_stem.weight, whole.body.conv_stem.weight)
-    assert cut.eval()(torch.zeros(1, 3, 64, 64)).shape == (1, cut.width) == (1, width)
+        assert torch.allclose(tower(pixels)[1], theirs(pixels), atol=1e-5)
 
 
 @pytest.mark.parametrize(
@@ -124,20 +137,19 @@ def test_a_cut_efficientnet_keeps_the_teachers_weights(blocks: list[int], width:
             r"\[timm_image\] has no field 'modle' \(did you mean 'model'",
         ),
         (lambda: timm_image.build({"model": 3}, False), r"timm_image\.model must be str, got 3"),
-        (lambda: efficientnet_lite0.build({"depth": 3}, False), "has no field 'depth'; fields: blocks"),
-        (lambda: efficientnet_lite0.build({"blocks": 3}, False), r"efficientnet_lite0\.blocks must be .*int.*, got 3"),
-        (lambda: efficientnet_lite0.build({"blocks": [1, "x"]}, False), r"efficientnet_lite0\.blocks must be int"),
-        (lambda: efficientnet_lite0.build({"blocks": []}, False), "stages of .* blocks asks for .]"),
-        (lambda: efficientnet_lite0.build({"blocks": [1, 3]}, False), "stages of .* blocks asks for .1, 3."),
-        (lambda: minilm.build({"layers": 9}, False), "layers must lie in 1..6, got 9"),
-        (lambda: minilm.build({"layers": 0}, False), "layers must lie in 1..6, got 0"),
-        (lambda: minilm.build({"layers": 2.9}, False), r"minilm\.layers must be int, got 2.9"),
-        (lambda: minilm.build({"layers": "two"}, False), r"minilm\.layers must be int, got 'two'"),
+        (lambda: efficientnet_lite0.build({"depth": 3}, False), r"\[efficientnet_lite0\] has no field 'depth'"),
+        (lambda: attention.build({"depth": 3}, 16, 2), "has no field 'depth'; fields: layers, heads, wide"),
+        (lambda: attention.build({"layers": 0}, 16, 2), "layers, heads and wide must be at least 1, got .*layers=0"),
+        (lambda: attention.build({"heads": 0}, 16, 2), "layers, heads and wide must be at least 1"),
+        (lambda: attention.build({"wide": -1}, 16, 2), "layers, heads and wide must be at least 1"),
+        (lambda: attention.build({"heads": 3}, 16, 2), "3 heads do not divide a width of 16; choose others"),
+        (lambda: check_fusion("atention"), r"no fusion named 'atention' \(did you mean 'attention'"),
+        (lambda: fusion_tower("sum"), "no fusion named 'sum'; fusions: attention"),
         (lambda: minilm.build({"vocab": 10}, False), "needs a vocab of at least"),
         (lambda: minilm.build({"vocab": 0}, False), "needs a vocab of at least .* got 0"),
         (lambda: minilm.build({"vocab": 99999}, False), "has 30522 wordpieces; vocab must not be more, got 99999"),
         (lambda: minilm.build({"keep": "teal"}, False), r"minilm\.keep must be .*str.*, got 'teal'"),
-        (lambda: minilm.build({"depth": 3}, False), "has no field 'depth'; fields: layers, vocab, keep"),
+        (lambda: minilm.build({"depth": 3}, False), "has no field 'depth'; fields: vocab, keep"),
         (lambda: minilm.tokenizer({}, 2), "max_length must lie in 4..512"),
     ],
 )
@@ -177,15 +189,89 @@ def test_foreign_weights_are_not_taken_by_position_alone() -> None:
             efficientnet_lite0._renamed({**wrong, "a.bias": torch.ones(2)}, ours)
 
 
-def test_saved_and_loaded_it_is_the_same_model(model: DualEncoder, tmp_path: Path) -> None:
-    files = save_model(model, SHAPE, tmp_path / "m")
+@pytest.mark.parametrize("answers", [ANSWERS, ()])
+def test_saved_and_loaded_it_is_the_same_model(answers: tuple[str, ...], tmp_path: Path) -> None:
+    shape = dataclasses.replace(SHAPE, answers=answers)
+    model = small_model(shape)
+    files = save_small(model, tmp_path / "m", shape)
     again = load_model(files)
     pixels = to_input(np.random.default_rng(0).integers(0, 256, (2, 32, 32, 3), np.uint8), (0.5,) * 3, (0.5,) * 3)
     with torch.no_grad():
         assert torch.equal(model.encode_image(pixels), again.encode_image(pixels))
+        ids = torch.tensor([[2, 9, 3, 0], [2, 7, 8, 3]])
+        assert torch.equal(model.encode_text(ids, ids.clamp(max=1)), again.encode_text(ids, ids.clamp(max=1)))
+        if answers:
+            feeds = model.image.both(pixels)[1], model.text.both(ids, ids.clamp(max=1))[1], ids.clamp(max=1)
+            assert torch.equal(model.answer(*feeds), again.answer(*feeds))
     assert files.image.params == sum(p.numel() for p in model.image.parameters())
     assert files.logit_scale == pytest.approx(1 / 0.07, rel=1e-4)
     assert set(files.licences) == {*minilm.LICENCE}
+    assert {path.name for path in (tmp_path / "m").iterdir()} == {
+        *("image.safetensors", "text.safetensors", "tokenizer.json"),
+        *(["fusion.safetensors"] if answers else []),
+    }
+    assert (files.fusion is not None) == bool(answers)
+    if files.fusion is not None:
+        assert (files.fusion.width, files.fusion.image_tokens, files.fusion.answers) == (16, 1, ANSWERS)
+        assert files.fusion.params == count(again.fusion)  # type: ignore[arg-type]
+
+
+def test_the_vector_is_the_same_with_tokens_and_without(model: DualEncoder) -> None:
+    pixels = torch.randn(3, 3, 32, 32)
+    with torch.no_grad():
+        embedding, spatial = model.image.both(pixels)
+        assert torch.equal(embedding, model.encode_image(pixels))
+        plain = Side(model.image.tower, 16)
+        plain.projection = model.image.projection
+        assert torch.equal(plain.eval()(pixels), embedding)
+    assert spatial.shape == (3, 1, 16)
+
+
+def test_a_model_without_a_fusion_says_so(model: DualEncoder) -> None:
+    mute = DualEncoder(Side(model.image.tower, 16), Side(model.text.tower, 16), None)
+    with pytest.raises(TypeError, match="this model has no fusion: it answers no questions"):
+        mute.answer(torch.zeros(1, 1, 16), torch.zeros(1, 12, 16), torch.ones(1, 12))
+    says = "this side was built without tokens: the model answers no questions"
+    with pytest.raises(TypeError, match=says):
+        mute.image.project_tokens(torch.zeros(1, 1, 16))
+    for rows in (1, 2, 3):
+        with pytest.raises(TypeError, match=says):
+            mute.image.both(torch.zeros(rows, 3, 32, 32))
+
+
+def test_padding_gives_tokens_of_zero(model: DualEncoder) -> None:
+    ids, mask = torch.tensor([[2, 9, 3, 0, 0]]), torch.tensor([[1, 1, 1, 0, 0]])
+    with torch.no_grad():
+        words = model.text.both(ids, mask)[1]
+    assert words.shape == (1, 5, 16)
+    assert (words[0, 3:] == 0).all()
+    assert (words[0, :3] != 0).any(1).all()
+
+
+@pytest.mark.parametrize("layers", [1, 3])
+def test_padding_does_not_change_an_answer(layers: int) -> None:
+    torch.manual_seed(0)
+    top = attention.build({"layers": layers, "heads": 4}, 16, 5).eval()
+    seen, words, mask = torch.randn(3, 6, 16), torch.randn(3, 4, 16), torch.ones(3, 4, dtype=torch.int64)
+    pad = torch.zeros(3, 7, dtype=torch.int64)
+    with torch.no_grad():
+        short = top(seen, words, mask)
+        for filling in (torch.zeros(3, 7, 16), torch.randn(3, 7, 16) * 9):
+            long = top(seen, torch.cat([words, filling], 1), torch.cat([mask, pad], 1))
+            assert torch.allclose(short, long, atol=1e-5)
+    assert short.shape == (3, 5)
+
+
+def test_answers_depend_on_the_image_and_on_the_question() -> None:
+    torch.manual_seed(0)
+    top = attention.build({}, 16, 5).eval()
+    seen, words, mask = torch.randn(2, 6, 16), torch.randn(2, 4, 16), torch.ones(2, 4, dtype=torch.int64)
+    with torch.no_grad():
+        answers = top(seen, words, mask)
+        assert (top(seen.flip(0), words, mask) - answers).abs().min() > 1e-4
+        assert (top(seen, words.flip(0), mask) - answers).abs().min() > 1e-4
+        # Where in the image a token lies is for its features to say: attention itself has no order.
+        assert torch.allclose(top(seen.flip(1), words, mask), answers, atol=1e-5)
 
 
 def test_to_input_normalises() -> None:
@@ -195,25 +281,3 @@ def test_to_input_normalises() -> None:
     assert out.shape == (1, 3, 4, 4)
     assert out[0, :, 0, 0].tolist() == [-1.0, 2.0, 0.0]
     assert out.is_contiguous(memory_format=torch.channels_last)
-
-
-@pytest.mark.filterwarnings("ignore")
-def test_the_text_side_exports_with_a_free_batch(model: DualEncoder) -> None:
-    tokenizer = minilm.tokenizer(CUT, 12)
-    coded = tokenizer.encode_batch(["a teal rectangle", "a", "some words that nobody trained"])
-    ids, mask = (torch.tensor([getattr(code, name) for code in coded]) for name in ("ids", "attention_mask"))
-    file = io.BytesIO()
-    torch.onnx.export(
-        model.text,
-        (ids[:2], mask[:2]),
-        file,
-        input_names=["ids", "mask"],
-        output_names=["vector"],
-        dynamic_axes={name: {0: "batch"} for name in ("ids", "mask", "vector")},
-        opset_version=17,
-        dynamo=False,
-    )
-    session = ort.InferenceSession(file.getvalue(), providers=["CPUExecutionProvider"])
-    got = session.run(None, {"ids": ids.numpy(), "mask": mask.numpy()})[0]
-    with torch.no_grad():
-        assert np.abs(got - model.encode_text(ids, mask).numpy()).max() < 1e-4

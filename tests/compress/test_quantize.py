@@ -1,9 +1,18 @@
 from __future__ import annotations
 
+from pathlib import Path
+
+import numpy as np
+import onnx
 import pytest
 
+import runtimes
+from compress.export import export_model
+from compress.graph import float_weight_quantizers
 from compress.steps.quantize import Quantize, pick
 from runtimes import RecipeError
+from sdk.golden import output_error
+from tests.small_models import ANSWERS, save_small, small_model
 
 
 def test_pick_takes_a_clearly_faster_one_that_is_near_enough() -> None:
@@ -29,3 +38,39 @@ def test_pick_takes_the_nearest_when_none_is_near_enough() -> None:
 def test_fields_are_checked(fields: dict[str, object], text: str) -> None:
     with pytest.raises(RecipeError, match=text):
         Quantize(**fields)  # type: ignore[arg-type]
+
+
+def questions(count: int) -> list[dict[str, np.ndarray]]:
+    """Rows for the fusion of the small model, texts of all lengths."""
+    rng = np.random.default_rng(0)
+    return [
+        {
+            "image": rng.normal(size=(1, 1, 16)).astype(np.float32),
+            "text": rng.normal(size=(1, 12, 16)).astype(np.float32),
+            "mask": (np.arange(12)[None] < 1 + row % 12).astype(np.int64),
+        }
+        for row in range(count)
+    ]
+
+
+def test_the_fusion_is_quantized_as_every_other_tower(tmp_path: Path) -> None:
+    source = export_model(save_small(small_model(), tmp_path / "m"), tmp_path)["fusion"]
+    (tmp_path / "student").mkdir()
+    rows = questions(24)
+    chosen, measured = Quantize()._choose("fusion", source, (rows[:16], rows[16:]), tmp_path)
+    assert chosen == tmp_path / "student/fusion.int8.onnx"
+    assert not list(tmp_path.glob("fusion.*_*.onnx")), "what was not chosen is gone"
+    best = measured["fusion.chosen"]
+    assert {f"fusion.{best}.{figure}" for figure in ("distance", "slowness", "ms.ov:cpu", "ms.ort:cpu")} <= set(
+        measured
+    )
+    assert float(measured[f"fusion.{best}.distance"]) < 0.02
+    graph = onnx.load(str(chosen))
+    assert float_weight_quantizers(graph) == ()
+    assert "DequantizeLinear" in {node.op_type for node in graph.graph.node}
+    for on in ("ov:cpu", "ort:cpu"):
+        with runtimes.open_session(on, source, precision="f32") as exact, runtimes.open_session(on, chosen) as rounded:
+            for row in rows[16:]:
+                wanted, got = exact.run(row)["logits"], rounded.run(row)["logits"]
+                assert got.shape == (1, len(ANSWERS))
+                assert output_error("logits", got, wanted) < 0.05

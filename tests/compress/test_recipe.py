@@ -9,7 +9,6 @@ import pytest
 
 from compress.recipe import load_recipe, step_name
 from compress.steps import check_steps
-from compress.steps.distill import Distill
 from compress.steps.teach import Teach
 from runtimes import RecipeError
 
@@ -21,6 +20,7 @@ name = "easy_vqa"
 [teach]
 epochs = 2
 [embed]
+[prune]
 [distill]
 """
 
@@ -34,19 +34,19 @@ def recipe(tmp_path: Path) -> Path:
 
 def test_steps_come_in_the_order_of_the_file(recipe: Path) -> None:
     loaded = load_recipe(recipe)
-    assert [step_name(step) for step in loaded.steps] == ["teach", "embed", "distill"]
+    assert [step_name(step) for step in loaded.steps] == ["teach", "embed", "prune", "distill"]
     assert isinstance(loaded.steps[0], Teach)
     assert (loaded.name, loaded.seed, loaded.steps[0].epochs) == ("small", 3, 2)
 
 
 def test_overrides_are_typed_as_toml_is(recipe: Path) -> None:
     asked = ["seed=7", "teach.lr=1", "teach.image=timm_image", "teach.image_options.model=lcnet_050"]
-    asked += ["teach.augment.shift=0.1", "data.val_images=100", "teach.text_options={layers = 2}"]
+    asked += ["teach.augment.shift=0.1", "data.val_images=100", "teach.text_options={vocab = 8000}"]
     loaded = load_recipe(recipe, asked)
     teach = loaded.steps[0]
     assert isinstance(teach, Teach)
     assert (loaded.seed, teach.lr, teach.image, teach.image_options) == (7, 1.0, "timm_image", {"model": "lcnet_050"})
-    assert (teach.augment.shift, teach.augment.scale, teach.text_options) == (0.1, 0.12, {"layers": 2})
+    assert (teach.augment.shift, teach.augment.scale, teach.text_options) == (0.1, 0.12, {"vocab": 8000})
     assert loaded.dataset.fields == {"val_images": 100}
 
 
@@ -54,7 +54,7 @@ def test_overrides_are_typed_as_toml_is(recipe: Path) -> None:
     ("override", "says"),
     [
         ("teach.epoch=3", r"\[teach\] has no field 'epoch' \(did you mean 'epochs'\?\); fields: .*image_options"),
-        ("teech.epochs=3", r"no step 'teech' \(did you mean 'teach'\?\); it has: data, teach, embed, distill"),
+        ("teech.epochs=3", r"no step 'teech' \(did you mean 'teach'\?\); it has: data, teach, embed, prune, distill"),
         ("teach.epochs=many", r"teach.epochs must be int, got 'many' \(str\)"),
         ("teach.epochs=true", r"teach.epochs must be int, got True"),
         ("teach.epochs=2.5", r"teach.epochs must be int, got 2.5"),
@@ -66,7 +66,14 @@ def test_overrides_are_typed_as_toml_is(recipe: Path) -> None:
         ("teach.warmup=1.5", r"teach\.warmup is a share, 0\.\.1, got 1\.5"),
         ("teach.batch=1", "and batch at least 2"),
         ("distill.warmup=-1", r"distill\.warmup is a share, 0\.\.1, got -1"),
-        ("distill.text_every=0", "distill: epochs, phrases, text_every, lr and text_lr must be above 0"),
+        ("distill.text_every=0", "distill: epochs, phrases, questions, text_every, lr and text_lr must be above 0"),
+        ("distill.questions=0", "distill: epochs, phrases, questions, text_every, lr and text_lr must be above 0"),
+        ("distill.answer=-1", "the weights of losses must not be negative"),
+        ("teach.width=0", "width and questions must be at least 1, head_epochs, align and answer not negative"),
+        ("teach.questions=0", "width and questions must be at least 1, head_epochs, align and answer not negative"),
+        ("teach.head_epochs=-1", "width and questions must be at least 1, head_epochs, align and answer not negative"),
+        ("teach.answer=-1", "width and questions must be at least 1, head_epochs, align and answer not negative"),
+        ("teach.fusion=sum", "no fusion named 'sum'; fusions: attention"),
         ("distill.contrast=-0.1", "the weights of losses must not be negative"),
         ("embed.views=0", "views and batch must be at least 1, words at least 2"),
         ("embed.held_out=4000", r"embed\.held_out must lie between 1 and phrases - 1 \(3999\)"),
@@ -75,7 +82,8 @@ def test_overrides_are_typed_as_toml_is(recipe: Path) -> None:
         ("teach.augment.brightness=2", "brightness must lie in 0..1"),
         ("teach.augment.hue=0.1", r"\[teach.augment\] has no field 'hue'"),
         ("teach.image=efficientnet", r"no image tower named 'efficientnet' \(did you mean 'efficientnet_lite0'"),
-        ("distill.text=clip", r"no text tower named 'clip'; text towers: minilm"),
+        ("teach.text=clip", r"no text tower named 'clip'; text towers: minilm"),
+        ("prune.image=clip", r"no image tower named 'clip'; image towers: efficientnet_lite0, timm_image"),
         ("teach=3", "'teach' is a step; set one of its fields"),
         ("teach.epochs", r"--set wants step.field=value \(or seed=3\), got 'teach.epochs'"),
         ("teach.epochs.x=1", "'epochs' holds a value"),
@@ -90,17 +98,6 @@ def test_overrides_are_typed_as_toml_is(recipe: Path) -> None:
 def test_a_bad_override_is_refused(recipe: Path, override: str, says: str) -> None:
     with pytest.raises(RecipeError, match=says):
         load_recipe(recipe, [override])
-
-
-def test_another_tower_does_not_get_the_default_ones_options(recipe: Path) -> None:
-    distill = load_recipe(recipe).steps[2]
-    assert isinstance(distill, Distill)
-    assert distill._options("image") == {"blocks": [1, 1, 2, 2, 2, 1]}
-    assert distill._options("text") == {"layers": 2, "vocab": 8000}
-    other = load_recipe(recipe, ["distill.image=timm_image", "distill.text_options={}"]).steps[2]
-    assert isinstance(other, Distill)
-    assert other._options("image") == other._options("text") == {}
-    other.check()
 
 
 @pytest.mark.parametrize(
@@ -139,7 +136,9 @@ def test_a_typo_costs_no_torch(recipe: Path) -> None:
     [
         (["teach", "distill"], r"\[distill\] needs store, and no step before it makes that; the recipe has: teach, d"),
         (["embed", "teach"], r"\[embed\] needs teacher"),
-        (["teach", "embed", "distill", "gate"], r"\[gate\] needs graphs"),
+        (["teach", "embed", "distill"], r"\[distill\] needs student"),
+        (["teach", "prune"], r"\[prune\] needs store"),
+        (["teach", "embed", "prune", "distill", "gate"], r"\[gate\] needs graphs"),
         (["pack"], r"\[pack\] needs bundles"),
     ],
 )

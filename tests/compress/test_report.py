@@ -1,5 +1,6 @@
 """The report: its tables, and one line for everything that is not a report."""
 
+import copy
 import json
 from pathlib import Path
 from typing import Any
@@ -9,7 +10,7 @@ import pytest
 from compress.draft import DatasetSpec, Draft
 from compress.recipe import load_recipe
 from compress.report import fill_readme, main, markdown, write_report
-from compress.tables import candidate_rows, step_rows
+from compress.tables import accuracy_rows, baseline_rows, candidate_rows, main_rows, step_rows
 from runtimes import RecipeError
 
 
@@ -60,10 +61,11 @@ METRICS: dict[str, float | str] = {
 def run(tmp_path: Path) -> Path:
     """A folder with report.json and report.md, as the command leaves it."""
     (tmp_path / "measured.json").write_text(json.dumps(MEASURED))
+    (tmp_path / "teacher.pt2").touch()
     draft = Draft(tmp_path, tmp_path, 0, DatasetSpec("easy_vqa"), report=tmp_path / "measured.json", metrics=METRICS)
     draft = Draft(**{**vars(draft), "seconds": {"teach": 3.2, "quantize": 2.0, "gate": 1.0}})
     _, paths = write_report(draft, load_recipe("easy_vqa"))
-    assert [path.name for path in paths] == ["teacher", "student", "eval", "report.json", "report.md"]
+    assert [path.name for path in paths] == ["teacher.pt2", "report.json", "report.md"], "what is there, and no more"
     return tmp_path
 
 
@@ -89,6 +91,28 @@ def test_without_candidates_there_is_no_table_of_them(run: Path) -> None:
     report = json.loads((run / "report.json").read_text())
     assert len(candidate_rows({})) == 1
     assert "Quantizers" not in markdown({**report, "steps": {}})
+
+
+def test_questions_have_a_row_only_where_they_are_answered() -> None:
+    assert not any("questions" in row[0] for row in main_rows(MEASURED))
+    assert [row[-3:-1] for row in accuracy_rows(MEASURED)[1:]] == [("", "")] * 2
+    teacher, student = copy.deepcopy(MEASURED["accuracy"])
+    teacher["answers"], student["answers"] = figure(0.97, 400), figure(0.95, 400)
+    student["answers_drop"] = figure(2.0, 400)
+    asked = {**MEASURED, "accuracy": [teacher, student]}
+    (row,) = (row for row in main_rows(asked) if "questions" in row[0])
+    shown = ("97.00 % [87.00, 107.00]", "95.00 % [85.00, 105.00]", "-2.00 points [-2.10, -1.90]")
+    assert row == ("questions right (n=400)", *shown)
+    assert [row[-3:-1] for row in accuracy_rows(asked)[1:]] == [(shown[0], ""), (shown[1], "2.00 [1.90, 2.10]")]
+
+    asked["baselines"] = {**MEASURED["baselines"], "question_only": figure(0.52, 400)}
+    row, blind = (row for row in main_rows(asked) if "question" in row[0])
+    assert row == ("questions right (n=400)", *shown)
+    assert blind == ("guessed from the question alone", "52.00 % [42.00, 62.00]", "", "")
+    assert baseline_rows(asked)[-1] == ("question-only guess, 400 test questions", "52.00 % [42.00, 62.00]")
+    # A student that was made not to answer leaves nothing to compare.
+    mute = {**asked, "accuracy": [teacher, MEASURED["accuracy"][1]]}
+    assert not any("questions" in row[0] for row in main_rows(mute))
 
 
 def test_without_a_measurement_there_is_no_report(tmp_path: Path) -> None:

@@ -9,79 +9,37 @@ import pytest
 from compress import installed
 from compress.augment import Augment
 from compress.data import easy_vqa
+from compress.distilling import Texts
 from compress.draft import Draft
-from compress.models.dual_encoder import Shape
 from compress.models.text import minilm
-from compress.recipe import Recipe, load_recipe
-from compress.steps import check_steps, run_steps
-from compress.steps.distill import _Texts
+from compress.recipe import Recipe
+from compress.steps import StepDone, check_steps, run_steps
 from compress.steps.embed import HELD_OUT_WORDS, Embed, possible_phrases
 from compress.store import Header, Store
 from runtimes import RecipeError
-
-TINY = """
-name = "tiny"
-[data]
-name = "easy_vqa"
-val_images = 50
-[teach]
-image = "timm_image"
-image_options = { model = "lcnet_050" }
-text_options = { layers = 1, vocab = 3000 }
-size = 32
-dim = 16
-max_length = 12
-epochs = 1
-batch = 16
-[embed]
-views = 2
-phrases = 40
-held_out = 10
-words = 50
-[distill]
-image = "timm_image"
-image_options = { model = "lcnet_050" }
-text_options = { layers = 1, vocab = 3000 }
-epochs = 1
-batch = 16
-phrases = 8
-"""
+from tests.tiny import few_images, tiny_recipe
 
 
 @pytest.fixture(autouse=True)
 def _few_images(monkeypatch: pytest.MonkeyPatch) -> None:
-    """easy-VQA with 64 train and 50 validation images: real files, but few."""
-    whole = easy_vqa._read_split
-
-    def few(folder: Path) -> easy_vqa.Split:
-        split = whole(folder)
-        keep = easy_vqa.np.arange(len(split.images)) < 114
-        return easy_vqa._subset(split, keep)
-
-    monkeypatch.setattr(easy_vqa, "_read_split", few)
-
-
-def recipe(tmp_path: Path, *overrides: str) -> Recipe:
-    file = tmp_path / "tiny.toml"
-    file.write_text(TINY)
-    return load_recipe(file, overrides)
+    few_images(monkeypatch)
 
 
 def ran(loaded: Recipe, out: Path, resume: bool = True) -> tuple[Draft, list[str]]:
     """The last draft, and the names of the steps that really ran."""
     steps: list[str] = []
 
-    def note(name: str, seconds: float, before: bool) -> None:
-        if not before:
-            steps.append(name)
+    def note(done: StepDone) -> None:
+        if not done.skipped:
+            steps.append(done.name)
 
     return run_steps(loaded, out, resume, note), steps
 
 
-def test_three_steps_then_resume_then_a_change(tmp_path: Path) -> None:
+def test_four_steps_then_resume_then_a_change(tmp_path: Path) -> None:
     out = tmp_path / "run"
-    draft, steps = ran(recipe(tmp_path), out)
-    assert steps == ["teach", "embed", "distill"]
+    draft, steps = ran(tiny_recipe(tmp_path), out)
+    assert steps == ["teach", "embed", "prune", "distill"]
     assert draft.teacher is not None
     assert draft.student is not None
     assert draft.student.dim == draft.teacher.dim == 16
@@ -91,28 +49,28 @@ def test_three_steps_then_resume_then_a_change(tmp_path: Path) -> None:
     assert all(path.exists() for path in draft.paths())
     assert not list((out / ".work").glob("*.tmp"))
     assert {"teach.val_top1", "distill.val_top1", "distill.phrase_cosine"} <= set(draft.metrics)
-    assert set(draft.seconds) == {"teach", "embed", "distill"}
+    assert set(draft.seconds) == {"teach", "embed", "prune", "distill"}
 
-    again, steps = ran(recipe(tmp_path), out)
+    again, steps = ran(tiny_recipe(tmp_path), out)
     assert steps == []
     assert again == draft
 
-    changed, steps = ran(recipe(tmp_path, "distill.contrast=0.5"), out)
+    changed, steps = ran(tiny_recipe(tmp_path, "distill.contrast=0.5"), out)
     assert steps == ["distill"]
     assert changed.teacher == draft.teacher
 
     (out / ".work/02-embed/store/val.npy").parent.rename(out / "gone")
-    assert ran(recipe(tmp_path, "distill.contrast=0.5"), out)[1] == ["embed", "distill"]
-    assert ran(recipe(tmp_path, "seed=1"), out)[1] == ["teach", "embed", "distill"]
+    assert ran(tiny_recipe(tmp_path, "distill.contrast=0.5"), out)[1] == ["embed", "prune", "distill"]
+    assert ran(tiny_recipe(tmp_path, "seed=1"), out)[1] == ["teach", "embed", "prune", "distill"]
 
     damaged = out / ".work/01-teach/teacher/tokenizer.json"
     damaged.write_bytes(damaged.read_bytes() + b" ")
-    assert ran(recipe(tmp_path, "seed=1"), out)[1] == ["teach", "embed", "distill"]
+    assert ran(tiny_recipe(tmp_path, "seed=1"), out)[1] == ["teach", "embed", "prune", "distill"]
 
 
 def test_other_code_makes_a_step_run_again_and_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     out, said = tmp_path / "run", []
-    short = dataclasses.replace(recipe(tmp_path), steps=(Note(),))
+    short = dataclasses.replace(tiny_recipe(tmp_path), steps=(Note(),))
 
     def run(again: Recipe = short) -> None:
         said.clear()
@@ -172,7 +130,7 @@ class Note:
 @pytest.mark.parametrize("file", [".work/01-test_steps/report", "student/bundle.json"])
 def test_a_step_whose_files_changed_runs_again(tmp_path: Path, file: str) -> None:
     out = tmp_path / "run"
-    short = dataclasses.replace(recipe(tmp_path), steps=(Note(),))
+    short = dataclasses.replace(tiny_recipe(tmp_path), steps=(Note(),))
     assert ran(short, out)[1] == ["test_steps"]
     assert ran(short, out)[1] == []
     for spoil in (lambda: (out / file).write_text("y"), (out / file).unlink):
@@ -203,30 +161,29 @@ def test_phrases_come_to_an_end(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_every_phrase_can_be_drawn() -> None:
     header = Header("t", "d", 0, 32, Augment(), 14.0, ("a", "b b", "c c c", "d d d d", "held out"), 1)
     rows = np.eye(5, dtype=np.float32)
-    shape = Shape("timm_image", {}, "minilm", {"layers": 1}, 32, 5, 12)
     corpus = dataclasses.replace(easy_vqa.EasyVqa(val_images=50).load(), captions=(("a",),))
-    texts = _Texts(shape, corpus, Store(header, rows, rows, rows), 2, np.random.default_rng(0))
-    drawn = {row for _ in range(50) for row in texts.draw()[2][1:].argmax(1).tolist()}
+    texts = Texts(corpus, Store(header, rows, rows, rows), minilm.tokenizer({}, 12), 2)
+    drawn = {row for seed in range(50) for row in texts.draw(np.random.default_rng(seed))[1:]}
     assert drawn == {0, 1, 2, 3}, "all but the held-out one"
 
 
 @pytest.mark.parametrize("step", ["teach", "distill"])
 def test_a_batch_larger_than_the_train_images_is_refused(tmp_path: Path, step: str) -> None:
     with pytest.raises(RecipeError, match=rf"{step}\.batch is 65, and easy_vqa has 64 train images"):
-        ran(recipe(tmp_path, f"{step}.batch=65"), tmp_path / "run")
+        ran(tiny_recipe(tmp_path, f"{step}.batch=65"), tmp_path / "run")
 
 
 def test_a_bad_option_of_a_later_step_is_refused_before_the_first_one_runs(tmp_path: Path) -> None:
     with pytest.raises(RecipeError, match="timm has no model 'lcnet_05'"):
-        check_steps(recipe(tmp_path, "distill.image_options.model=lcnet_05"))
+        check_steps(tiny_recipe(tmp_path, "prune.image_options.model=lcnet_05"))
     with pytest.raises(RecipeError, match=r"max_length must lie in 4\.\.512"):
-        check_steps(recipe(tmp_path, "teach.max_length=2"))
+        check_steps(tiny_recipe(tmp_path, "teach.max_length=2"))
 
 
 def test_without_resume_everything_runs_and_gives_the_same(tmp_path: Path) -> None:
-    first, _ = ran(recipe(tmp_path), tmp_path / "a")
-    second, steps = ran(recipe(tmp_path), tmp_path / "a", resume=False)
-    assert steps == ["teach", "embed", "distill"]
+    first, _ = ran(tiny_recipe(tmp_path), tmp_path / "a")
+    second, steps = ran(tiny_recipe(tmp_path), tmp_path / "a", resume=False)
+    assert steps == ["teach", "embed", "prune", "distill"]
     assert first.metrics == second.metrics
 
 
@@ -242,9 +199,9 @@ def test_an_interrupted_step_leaves_only_a_tmp_folder_which_the_next_run_removes
     with monkeypatch.context() as patch:
         patch.setattr(Embed, "run", interrupted)
         with pytest.raises(KeyboardInterrupt):
-            ran(recipe(tmp_path), out)
+            ran(tiny_recipe(tmp_path), out)
     assert (out / ".work/02-embed.tmp/half").exists()
     assert not (out / ".work/02-embed").exists()
-    _, steps = ran(recipe(tmp_path), out)
-    assert steps == ["embed", "distill"]
+    _, steps = ran(tiny_recipe(tmp_path), out)
+    assert steps == ["embed", "prune", "distill"]
     assert not list((out / ".work").glob("*.tmp"))

@@ -1,5 +1,6 @@
 """A store is opened only by those it was made for, and only whole."""
 
+import dataclasses
 import json
 from pathlib import Path
 
@@ -7,18 +8,31 @@ import numpy as np
 import pytest
 
 from compress.augment import Augment
-from compress.store import Header, open_store, write_store
+from compress.draft import FusionSpec, ImageSpec, ModelFiles, TextSpec
+from compress.store import Header, identity, open_store, write_store
 from runtimes import RecipeError
 
 HEADER = Header("t" * 64, "d" * 64, 3, 32, Augment(shift=0.1), 14.5, ("a", "b"), 1)
+ASKED = dataclasses.replace(HEADER, answers=("yes", "no", "teal"))
+
+
+def arrays() -> dict[str, np.ndarray]:
+    rng = np.random.default_rng(0)
+    shapes = {"train": (2, 5, 4), "val": (3, 4), "texts": (2, 4), "answers": (2, 9, 3)}
+    return {name: rng.random(shape).astype(np.float32) for name, shape in shapes.items()}
 
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    rng = np.random.default_rng(0)
-    arrays = {"train": rng.random((2, 5, 4)), "val": rng.random((3, 4)), "texts": rng.random((2, 4))}
-    write_store(tmp_path / "store", HEADER, {k: v.astype(np.float32) for k, v in arrays.items()})
+    write_store(tmp_path / "store", HEADER, arrays())
     return tmp_path / "store"
+
+
+@pytest.fixture
+def asked(tmp_path: Path) -> Path:
+    """A store with answers."""
+    write_store(tmp_path / "asked", ASKED, arrays())
+    return tmp_path / "asked"
 
 
 def test_what_goes_in_comes_out(folder: Path) -> None:
@@ -26,6 +40,54 @@ def test_what_goes_in_comes_out(folder: Path) -> None:
     assert store.header == HEADER
     assert (store.train.shape, store.train.dtype) == ((2, 5, 4), np.float32)
     assert isinstance(store.train, np.memmap)
+    assert store.answers is None
+    assert not (folder / "answers.npy").exists()
+
+
+def test_answers_are_one_more_array(asked: Path) -> None:
+    store = open_store(asked, ASKED.teacher, ASKED.data)
+    assert store.header == ASKED
+    assert store.answers is not None
+    assert np.array_equal(store.answers, arrays()["answers"])
+    assert isinstance(store.answers, np.memmap)
+
+
+def test_answers_that_are_missing_or_damaged_are_named(asked: Path) -> None:
+    file = asked / "answers.npy"
+    data = file.read_bytes()
+    file.write_bytes(data[:-1] + bytes([data[-1] ^ 1]))
+    with pytest.raises(RecipeError, match=r"is damaged: answers\.npy is not what the header says; remove the folder"):
+        open_store(asked, ASKED.teacher, ASKED.data)
+    file.unlink()
+    with pytest.raises(RecipeError, match=r"is damaged: answers\.npy cannot be read"):
+        open_store(asked, ASKED.teacher, ASKED.data)
+
+
+def test_answers_that_the_header_does_not_list_are_refused(folder: Path) -> None:
+    np.save(folder / "answers.npy", arrays()["answers"])
+    table = json.loads((folder / "header.json").read_text())
+    (folder / "header.json").write_text(json.dumps({**table, "answers": ["yes", "no", "teal"]}))
+    with pytest.raises(RecipeError, match=r"answers\.npy is not what the header says"):
+        open_store(folder, HEADER.teacher, HEADER.data)
+
+
+def test_a_teacher_is_all_of_its_weights(tmp_path: Path) -> None:
+    image, text, fusion, tokenizer = (tmp_path / name for name in ("image", "text", "fusion", "tokenizer.json"))
+    for path in (image, text, fusion):
+        path.write_bytes(path.name.encode())
+    files = ModelFiles(
+        ImageSpec("net", {}, image, 5, 64, (0.5,) * 3, (0.5,) * 3),
+        TextSpec("bert", {}, text, 7, 16, tokenizer),
+        128,
+        14.5,
+        FusionSpec("sum", {}, fusion, 3, 32, 4, ("yes", "no")),
+    )
+    found = [identity(files), identity(dataclasses.replace(files, fusion=None))]
+    for path in (image, text, fusion):
+        path.write_bytes(b"other")
+        found.append(identity(files))
+    assert len(set(found)) == 5
+    assert all(len(each) == 64 for each in found)
 
 
 def test_another_teacher_or_other_data_is_refused(folder: Path) -> None:
@@ -50,7 +112,7 @@ def test_a_cut_array_is_refused(folder: Path) -> None:
         open_store(folder, HEADER.teacher, HEADER.data)
 
 
-@pytest.mark.parametrize("text", ["", "[]", "{}", json.dumps({"format": 9})])
+@pytest.mark.parametrize("text", ["", "[]", "{}", json.dumps({"format": 1})])
 def test_a_foreign_header_is_refused(folder: Path, text: str) -> None:
     (folder / "header.json").write_text(text)
     with pytest.raises(RecipeError, match=r"is damaged: header.json"):

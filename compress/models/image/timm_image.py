@@ -27,19 +27,26 @@ class Options:
 
 
 class TimmImage(nn.Module):
-    """A timm network without its classifier: float32 (N, 3, S, S) to (N, width)."""
+    """A timm network without its classifier."""
 
     def __init__(self, model: str) -> None:
         super().__init__()
-        self.body = timm.create_model(model, pretrained=False, num_classes=0)
+        self.body: Any = timm.create_model(model, pretrained=False, num_classes=0)
         # Some networks (mobilenetv4) have a head convolution after pooling, wider than `num_features`.
         width: Any = getattr(self.body, "head_hidden_size", None) or self.body.num_features
         self.width = int(width)
+        tokens: Any = self.body.num_features
+        self.token_width = int(tokens)
 
-    def forward(self, images: Tensor) -> Tensor:
-        """float32 (N, 3, S, S), normalised, to pooled features float32 (N, width)."""
-        features: Tensor = self.body(images)
-        return features
+    def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        """float32 (N, 3, S, S), normalised, to tokens (N, T, token_width) and pooled features (N, width), float32."""
+        features: Tensor = self.body.forward_features(images)
+        pooled: Tensor = self.body.forward_head(features, pre_logits=True)
+        # Convolutional networks give (N, C, H, W), transformers (N, T, C) already.
+        # Not flatten: its exported shape arithmetic takes the batch and the channels in one slice.
+        if features.ndim == 4 and str(getattr(self.body, "output_fmt", "")).endswith("NHWC"):
+            features = features.permute(0, 3, 1, 2)
+        return features.reshape(*features.shape[:2], -1).transpose(1, 2) if features.ndim == 4 else features, pooled
 
 
 def build(options: Mapping[str, Any], pretrained: bool) -> nn.Module:

@@ -1,8 +1,8 @@
-"""all-MiniLM-L6-v2 (Wang et al. 2020, arXiv 2002.10957; sentence-transformers) from PyPI, whole or cut down.
+"""all-MiniLM-L6-v2 (Wang et al. 2020, arXiv 2002.10957; sentence-transformers) from PyPI, whole or with fewer words.
 
-Options: `layers` (keep that many, evenly spaced from the first to the last), `vocab` (keep that many wordpieces: the
-special ones, every single letter, digit and sign, `keep`, then the most frequent), `keep` (words that split as before).
-Single characters stay, so any English word still splits into known pieces.
+Options: `vocab` (keep that many wordpieces: the special ones, every single letter, digit and sign, `keep`, then the
+most frequent), `keep` (words that split as before). Single characters stay, so any English word still splits into
+known pieces.
 """
 
 import json
@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from safetensors.torch import load_file
 from tokenizers import Tokenizer
@@ -32,21 +31,24 @@ HIDDEN = -30.0
 class Options:
     """See above; None keeps the whole."""
 
-    layers: int | None = None
     vocab: int | None = None
     keep: tuple[str, ...] = ()
 
 
 class MiniLM(nn.Module):
-    """int64 ids, mask (N, L) to the mean of the last hidden states, float32 (N, 384)."""
+    """int64 ids, mask (N, L) to the last hidden states (N, L, 384) and their mean (N, 384), float32."""
 
     def __init__(self, config: BertConfig) -> None:
         super().__init__()
-        self.width = config.hidden_size
+        self.width = self.token_width = config.hidden_size
         self.body = BertModel(config, add_pooling_layer=False)  # type: ignore[no-untyped-call]
 
-    def forward(self, ids: Tensor, mask: Tensor) -> Tensor:
-        """int64 (N, L) each, mask 1 for a token and 0 for padding, to pooled features float32 (N, 384)."""
+    def residual_blocks(self) -> tuple[str, ...]:
+        """Names of the modules that may be left out: encoder layers, each of which adds to what it got."""
+        return tuple(f"body.encoder.layer.{at}" for at in range(len(self.body.encoder.layer)))
+
+    def forward(self, ids: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
+        """int64 (N, L) each, mask 1 for a token and 0 for padding, to tokens (N, L, 384) and pooled (N, 384)."""
         weight = mask.to(torch.float32)
         # A 4-D additive mask goes through transformers as it is; its own mask builder does not trace.
         # Positions and token types are given, so that no graph has to work them out from the shape of ids.
@@ -58,7 +60,7 @@ class MiniLM(nn.Module):
             token_type_ids=torch.zeros_like(places),
         ).last_hidden_state
         pooled: Tensor = (hidden * weight[:, :, None]).sum(1) / weight.sum(1, keepdim=True)
-        return pooled
+        return hidden, pooled
 
 
 def build(options: Mapping[str, Any], pretrained: bool) -> nn.Module:
@@ -67,14 +69,22 @@ def build(options: Mapping[str, Any], pretrained: bool) -> nn.Module:
     Raises RecipeError for an option that does not exist or is out of range, Unavailable if the package is missing.
     """
     config = BertConfig.from_pretrained(_folder(), attn_implementation="eager")
-    rows, layers = kept_ids(options), _kept_layers(_filled(options), config.num_hidden_layers)
-    config.vocab_size, config.num_hidden_layers = len(rows), len(layers)
+    config.vocab_size = len(kept_ids(options))
     config.hidden_dropout_prob = config.attention_probs_dropout_prob = 0.0
     tower = MiniLM(config)
     if pretrained:
         whole = load_file(_folder() / "model.safetensors")
-        tower.body.load_state_dict(_inherit(whole, rows, layers), strict=True)
+        # The sentence vector is a mean here: BERT's own pooler is not used, and the positions are a constant.
+        left = ("pooler.", "embeddings.position_ids")
+        state = {f"body.{name}": tensor for name, tensor in whole.items() if not name.startswith(left)}
+        tower.load_state_dict(fewer_words(state, options), strict=True)
     return tower
+
+
+def fewer_words(state: Mapping[str, Tensor], options: Mapping[str, Any]) -> dict[str, Tensor]:
+    """The state of a tower with the whole vocabulary, its embedding table cut to the rows that the options keep."""
+    table = "body.embeddings.word_embeddings.weight"
+    return {**state, table: state[table][kept_ids(options)]}
 
 
 def check() -> None:
@@ -140,26 +150,6 @@ def words() -> list[str]:
 def _filled(options: Mapping[str, Any]) -> Options:
     filled: Options = fill(Options, options, "minilm")
     return filled
-
-
-def _kept_layers(asked: Options, depth: int) -> list[int]:
-    layers = depth if asked.layers is None else asked.layers
-    if not 1 <= layers <= depth:
-        raise RecipeError(f"minilm has {depth} layers; layers must lie in 1..{depth}, got {layers}")
-    return [round(at) for at in np.linspace(0, depth - 1, layers)] if layers > 1 else [0]
-
-
-def _inherit(whole: Mapping[str, Tensor], rows: list[int], layers: list[int]) -> dict[str, Tensor]:
-    """The state of a cut tower: embedding `rows` and encoder `layers` of the whole one, renumbered."""
-    # The sentence vector is a mean here: BERT's own pooler is not used, and the positions are a constant.
-    left = ("encoder.layer.", "pooler.", "embeddings.position_ids")
-    state = {name: tensor for name, tensor in whole.items() if not name.startswith(left)}
-    table = "embeddings.word_embeddings.weight"
-    state[table] = whole[table][rows]
-    for new, old in enumerate(layers):
-        mark = f"encoder.layer.{old}."
-        state |= {name.replace(mark, f"encoder.layer.{new}."): t for name, t in whole.items() if name.startswith(mark)}
-    return state
 
 
 def _pieces() -> list[str]:

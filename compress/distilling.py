@@ -1,0 +1,129 @@
+"""What a student learns from: the teacher's stored vectors and answers, and the data's own truth, as one loss."""
+
+import math
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from tokenizers import Tokenizer
+from torch import Tensor
+
+from compress.augment import augment_batch
+from compress.data import Corpus
+from compress.draft import Draft, ModelFiles
+from compress.losses import affinity_loss, answer_loss, cosines, feature_loss, multi_positive_info_nce
+from compress.models.dual_encoder import load_model, to_input
+from compress.prepared import prepared
+from compress.questions import Questions, tokens
+from compress.schedule import Optimizer, warm_cosine
+from compress.store import Store
+
+if TYPE_CHECKING:
+    from compress.steps.distill import Distill
+
+
+class Distilling:
+    """`model`: the student in training. `steps`: how many there are. All randomness is of (seed, epoch or step)."""
+
+    def __init__(self, asked: "Distill", student: ModelFiles, corpus: Corpus, store: Store, draft: Draft) -> None:
+        self._asked, self._store, self._seed = asked, store, draft.seed
+        self._normal = student.image.mean, student.image.std
+        self._frames = prepared(corpus.train.images, student.image.size, draft.out, "distill: read train")
+        self._matches = torch.from_numpy(corpus.train.matches)
+        self._rounds = corpus.rounds(asked.batch, "distill")
+        self.steps = asked.epochs * self._rounds
+        self.model = load_model(student).to(memory_format=torch.channels_last)
+        # The losses use the teacher's factor and train none: the student's probabilities mean what the teacher's do.
+        torch.nn.init.constant_(self.model.logit_scale, math.log(store.header.logit_scale)).requires_grad_(False)
+        tokenizer = Tokenizer.from_file(str(student.text.tokenizer))
+        self._texts = Texts(corpus, store, tokenizer, asked.phrases)
+        self._questions = None
+        if store.answers is not None:
+            self._questions = Questions(corpus.train.questions, store.header.answers, tokenizer)
+
+    def optimizer(self) -> Optimizer:
+        """Images and what is above both learn at `lr`, texts at `text_lr`."""
+        fast = [self.model.image, *([self.model.fusion] if self.model.fusion is not None else [])]
+        groups = [
+            {"params": [parameter for module in fast for parameter in module.parameters()], "lr": self._asked.lr},
+            {"params": list(self.model.text.parameters()), "lr": self._asked.text_lr},
+        ]
+        return warm_cosine(groups, self.steps, self._asked.warmup, self._asked.weight_decay)
+
+    def loss(self, step: int) -> Tensor:
+        """The weighted sum of the losses over the batch of this step, a scalar.
+
+        Every `text_every`-th step trains the text side, and with it the questions; in the others the images meet the
+        teacher's captions (CLIP-KD's interactive loss), which costs half.
+        """
+        asked, model, header, (epoch, at) = self._asked, self.model, self._store.header, divmod(step, self._rounds)
+        order = np.random.default_rng((self._seed, 0, epoch)).permutation(len(self._frames))
+        chosen, view = order[at * asked.batch : (at + 1) * asked.batch], epoch % len(self._store.train)
+        rng = np.random.default_rng((self._seed, 1, step))
+        batch = augment_batch(self._frames, chosen, header.augment, header.seed, view)
+        spatial, pooled = model.image.tower(to_input(batch, *self._normal))
+        images, truth = model.image.projection(pooled), self._matches[chosen]
+        wanted = torch.from_numpy(self._store.train[view][chosen])
+        if at % asked.text_every:
+            captions = self._texts.captions(rng)
+            return self._match(images, wanted, (self._texts.vectors[captions],) * 2, truth)
+        rows = self._texts.draw(rng)
+        texts = model.encode_text(*self._texts.feeds(rows))
+        both = texts[: truth.shape[1]], self._texts.vectors[rows[: truth.shape[1]]]
+        loss = self._match(images, wanted, both, truth)
+        loss = loss + asked.text_feature * feature_loss(texts, self._texts.vectors[rows])
+        return loss if self._questions is None else loss + self._answer(self._questions, spatial, chosen, view, rng)
+
+    def _match(self, images: Tensor, wanted: Tensor, captions: tuple[Tensor, Tensor], truth: Tensor) -> Tensor:
+        """`images`, `wanted`: the student's and the teacher's (N, dim); `captions`: theirs too (C, dim)."""
+        asked, scale = self._asked, self._store.header.logit_scale
+        near, right = scale * cosines(images, captions[0]), scale * cosines(wanted, captions[1])
+        return (
+            asked.feature * feature_loss(images, wanted)
+            + asked.affinity * affinity_loss(near, right)
+            + asked.contrast * multi_positive_info_nce(near, truth)
+        )
+
+    def _answer(
+        self, questions: Questions, spatial: Tensor, chosen: NDArray[np.int64], view: int, rng: np.random.Generator
+    ) -> Tensor:
+        """The teacher's answers to some questions about the images `chosen`; `spatial`: the tower's tokens of them."""
+        model, stored = self.model, self._store.answers
+        if stored is None:
+            raise TypeError("the store holds no answers")
+        pairs = questions.of(chosen, self._asked.questions, rng)
+        if not len(pairs.asked):  # nothing was asked about these images
+            return spatial.new_zeros(())
+        ids, mask = questions.ids[pairs.texts], questions.mask[pairs.texts]
+        words = model.text.both(ids, mask)[1][pairs.text]
+        logits = model.answer(model.image.project_tokens(spatial)[pairs.image], words, mask[pairs.text])
+        return self._asked.answer * answer_loss(logits, torch.from_numpy(stored[view][pairs.asked]))
+
+
+class Texts:
+    """The texts of the store. `vectors`: the teacher's, unit, float32 (T, dim). Rows are positions among them."""
+
+    def __init__(self, corpus: Corpus, store: Store, tokenizer: Tokenizer, phrases: int) -> None:
+        self._ids, self._mask = tokens(tokenizer, store.header.texts)
+        self.vectors = torch.from_numpy(store.texts.copy())
+        place = {text: at for at, text in enumerate(store.header.texts)}
+        self._wordings = [[place[wording] for wording in wordings] for wordings in corpus.captions]
+        # Phrases of a step are of like length: padding costs as much as words.
+        lengths = self._mask[: len(store.header.texts) - store.header.held_out].sum(1)
+        self._by_length = lengths.argsort(stable=True)
+        self._phrases = phrases
+
+    def captions(self, rng: np.random.Generator) -> list[int]:
+        """One wording of every caption, in order."""
+        return [wordings[rng.integers(len(wordings))] for wordings in self._wordings]
+
+    def draw(self, rng: np.random.Generator) -> list[int]:
+        """The captions, and after them everyday phrases."""
+        start = rng.integers(max(1, len(self._by_length) - self._phrases + 1))
+        return [*self.captions(rng), *self._by_length[start : start + self._phrases].tolist()]
+
+    def feeds(self, rows: list[int]) -> tuple[Tensor, Tensor]:
+        """ids and mask, int64 (R, longest)."""
+        longest = int(self._mask[rows].sum(1).max())
+        return self._ids[rows, :longest], self._mask[rows, :longest]

@@ -1,0 +1,160 @@
+"""A student against its teacher on one engine: what was lost overall, and which classes, by tests that a good average
+cannot hide from."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from benchmarks.evalset import EvalSet
+from benchmarks.evaluate import Result
+from benchmarks.stats import holm, mcnemar, paired_bootstrap, paired_drop
+from sdk.manifest import Figure
+
+Bools = NDArray[np.bool_]
+
+
+@dataclass(frozen=True)
+class Limits:
+    """`drop` and `answer_drop`: points (0..100) of top-1 and of answers that may be lost; by a single class more, if it
+    may be chance (p of at least `alpha`). `map_drop`: of text-to-image mAP (0..1)."""
+
+    drop: float
+    map_drop: float
+    answer_drop: float
+    alpha: float
+
+
+@dataclass(frozen=True)
+class ClassLoss:
+    """One class, or one answer (`kind`). `points` (0..100): accuracy lost on its `n` samples. `lost` and `won`: images
+    that got worse and better. `p`: McNemar's, adjusted for all classes and answers that were tested."""
+
+    kind: str
+    name: str
+    n: int
+    points: float
+    lost: int
+    won: int
+    p: float
+
+
+@dataclass(frozen=True)
+class Judgement:
+    """`drop` has Newcombe's interval, `drop_bootstrap` is the same loss with that of a paired bootstrap; `answer_drop`
+    draws the questions of an image together, and is None where nothing was asked. `failures`: a sentence for each
+    limit that was exceeded. `towers`: those that may be to blame. `lost`: positions of the images on which something
+    was right that is wrong now."""
+
+    on: str
+    n: int
+    drop: Figure
+    drop_bootstrap: Figure
+    map_drop: Figure
+    answer_drop: Figure | None
+    classes: tuple[ClassLoss, ...]
+    failures: tuple[str, ...]
+    towers: frozenset[str]
+    lost: frozenset[int]
+
+    def metrics(self) -> dict[str, float]:
+        """The figures by name: `drop`, `drop_low`, `drop_high`, and so on; `class_p` is the least of any class."""
+        figures = {
+            "drop": self.drop,
+            "drop_bootstrap": self.drop_bootstrap,
+            "map_drop": self.map_drop,
+            "answer_drop": self.answer_drop,
+        }
+        found: dict[str, float] = {}
+        for name, figure in figures.items():
+            if figure is not None:
+                found |= {name: figure.value, f"{name}_low": figure.low, f"{name}_high": figure.high}
+        return found | {"class_p": min((each.p for each in self.classes if each.lost > each.won), default=1.0)}
+
+
+def judge(teacher: Result, student: Result, evalset: EvalSet, limits: Limits) -> Judgement:
+    """Compare two results on the same evaluation set; both should come from the same engine.
+
+    Raises ValueError when the set has no image with a known label.
+    """
+    known = np.flatnonzero(evalset.label >= 0)
+    drop = paired_drop(teacher.correct, student.correct)
+    lost_map = teacher.retrieval.drop_to(student.retrieval)
+    labels = [evalset.labels[k] for k in evalset.label[known]]
+    changes = _changes("class", labels, known, teacher.correct, student.correct)
+    answers, lost = None, set(known[teacher.correct & ~student.correct].tolist())
+    if teacher.answered is not None and student.answered is not None:
+        asked = np.array([image for image, _, _ in evalset.questions], np.int64)
+        answers = paired_bootstrap(teacher.answered, student.answered, asked)
+        said = [answer for _, _, answer in evalset.questions]
+        changes += _changes("answer", said, asked, teacher.answered, student.answered)
+        lost |= set(asked[teacher.answered & ~student.answered].tolist())
+    classes = _adjusted(changes)
+    losses = [*_averages(drop, lost_map, answers, limits), *_ruined(classes, limits)]
+    return Judgement(
+        on=student.cell.on,
+        n=len(known),
+        drop=drop,
+        drop_bootstrap=paired_bootstrap(teacher.correct, student.correct),
+        map_drop=lost_map,
+        answer_drop=answers,
+        classes=classes,
+        failures=tuple(f"{student.cell.on} lost {text}" for text, _ in losses),
+        towers=frozenset().union(*(towers for _, towers in losses)),
+        lost=frozenset(lost),
+    )
+
+
+def _averages(drop: Figure, lost_map: Figure, answers: Figure | None, limits: Limits) -> Iterator[tuple[str, set[str]]]:
+    """What the averages lost too much of, and the towers that take part in it."""
+    if drop.value > limits.drop:
+        yield f"{drop.value:.2f} points of top-1 (at most {limits.drop:g})", {"image"}
+    if lost_map.value > limits.map_drop:
+        yield f"{lost_map.value:.4f} of mAP (at most {limits.map_drop:g})", {"image", "text"}
+    if answers is not None and answers.value > limits.answer_drop:
+        yield f"{answers.value:.2f} points of answers (at most {limits.answer_drop:g})", {"image", "text", "fusion"}
+
+
+def _ruined(classes: tuple[ClassLoss, ...], limits: Limits) -> Iterator[tuple[str, set[str]]]:
+    """Classes that lost more than the average may, and more than chance explains.
+
+    Both: in a class of a thousand samples a few lost ones are no chance, and no harm either.
+    """
+    for each in classes:
+        allowed, towers = (
+            (limits.drop, {"image"}) if each.kind == "class" else (limits.answer_drop, {"image", "text", "fusion"})
+        )
+        if each.p < limits.alpha and each.lost > each.won and each.points > allowed:
+            yield (
+                f"{each.points:.1f} points of the {each.kind} {each.name!r} (at most {allowed:g}; n = {each.n}, "
+                f"{each.lost} images worse and {each.won} better, p = {each.p:.2g}, below {limits.alpha:g})",
+                towers,
+            )
+
+
+def _changes(kind: str, names: list[str], images: NDArray[np.int64], before: Bools, after: Bools) -> list[ClassLoss]:
+    """Per class what changed, p not adjusted yet. `names`: the true class of each sample, `images`: its image.
+
+    An image counts once per class, by whether more of its samples went wrong or right: McNemar's test wants pairs that
+    are independent, and questions about one image are not.
+    """
+    found = []
+    names_of = np.array(names)
+    change = before.astype(np.int64) - after
+    for name in dict.fromkeys(names):
+        mine = names_of == name
+        _, place = np.unique(images[mine], return_inverse=True)
+        net = np.bincount(place, weights=change[mine])
+        lost, won = int((net > 0).sum()), int((net < 0).sum())
+        points = 100 * float(change[mine].mean())
+        found.append(ClassLoss(kind, name, int(mine.sum()), points, lost, won, mcnemar(lost, won)))
+    return found
+
+
+def _adjusted(changes: list[ClassLoss]) -> tuple[ClassLoss, ...]:
+    adjusted = holm([each.p for each in changes])
+    return tuple(dataclasses.replace(each, p=p) for each, p in zip(changes, adjusted, strict=True))

@@ -1,0 +1,102 @@
+"""Quantization-aware training of a student's image tower: what is left when quantizing after training loses too much.
+
+As in distill, the student learns from the teacher's store.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from compress.augment import augment_batch
+from compress.data import Corpus, open_dataset
+from compress.draft import Draft, ModelFiles
+from compress.fake_quantize import export_quantized, insert_quantizers, outputs
+from compress.losses import affinity_loss, cosines, feature_loss
+from compress.models.dual_encoder import load_model, to_input
+from compress.prepared import prepared
+from compress.schedule import warm_cosine
+from compress.store import Store, identity, open_store
+from compress.train import train
+from runtimes import RecipeError
+
+BATCH = 64
+CALIBRATION = 64  # train images: where ranges start; training moves them
+WARMUP = 0.1  # share of the steps
+
+Lesson = tuple[Tensor, Tensor]  # pixels float32 (N, 3, S, S) and the teacher's unit vectors of them, float32 (N, D)
+
+
+def retrain(draft: Draft, folder: Path, epochs: int, lr: float) -> ModelFiles:
+    """The student with another int8 image graph, from training its float tower while rounding as int8 does.
+
+    `epochs`: passes over the train images, each in the next of the stored views; `lr`: AdamW's peak rate. Writes
+    image.int8.onnx into `folder`, and checkpoint-qat.pt, from which an interrupted call goes on. All other graphs are
+    the student's own. Raises RecipeError when a loss is not finite, or the store is not this teacher's.
+    """
+    student: ModelFiles = draft.need("student", "gate")
+    spec = student.image
+    corpus = open_dataset(draft.dataset.name, draft.dataset.fields).load()
+    frames = prepared(corpus.train.images, spec.size, draft.out, "gate: read train")
+    store = _open(draft, corpus)
+    rounds = len(frames) // BATCH
+    if not rounds:
+        raise RecipeError(
+            f"training with rounding needs {BATCH} train images, and there are {len(frames)}; set gate.qat_epochs=0"
+        )
+    steps = epochs * rounds
+    side = load_model(student).image.eval().requires_grad_(False)
+    chosen = np.sort(np.random.default_rng(draft.seed).permutation(len(frames))[:CALIBRATION])
+    model = insert_quantizers(side, to_input(frames[chosen], spec.mean, spec.std)).requires_grad_(True)
+
+    def lesson(step: int) -> Lesson:
+        epoch, at = divmod(step, rounds)
+        order = np.random.default_rng((draft.seed, epoch)).permutation(len(frames))
+        rows, view = order[at * BATCH : (at + 1) * BATCH], epoch % len(store.train)
+        batch = augment_batch(frames, rows, store.header.augment, store.header.seed, view)
+        return to_input(batch, spec.mean, spec.std), torch.from_numpy(store.train[view][rows])
+
+    loss_of = _loss(model, side, _captions(store, corpus), store.header.logit_scale)
+    optimizer = warm_cosine([{"params": list(model.parameters()), "lr": lr}], steps, WARMUP, decay=0)
+    train("gate: retrain", model, optimizer, steps, lambda step: loss_of(lesson(step)), folder / "checkpoint-qat.pt")
+    path = folder / "image.int8.onnx"
+    export_quantized(model, spec, path)
+    graphs = {**student.graphs, "image": {**student.graphs["image"], "int8": path}}
+    return dataclasses.replace(student, graphs=graphs)
+
+
+def _loss(model: nn.Module, side: nn.Module, captions: Tensor, scale: float) -> Callable[[Lesson], Tensor]:
+    """The loss of a batch: feature and affinity losses as in distill; for tokens, the squared distance from those of
+    `side`, the float tower, in units of their variance: the fusion tower that reads them stays as it is.
+
+    `captions`: the teacher's unit vectors, float32 (C, D). `scale`: the factor on cosines.
+    """
+
+    def loss(lesson: Lesson) -> Tensor:
+        pixels, wanted = lesson
+        embedding, *tokens = outputs(model, pixels)
+        near, true = (scale * cosines(vectors, captions) for vectors in (embedding, wanted))
+        total = feature_loss(embedding, wanted) + affinity_loss(near, true)
+        if tokens:
+            with torch.no_grad():
+                own = outputs(side, pixels)[1]
+            total = total + (tokens[0] - own).square().mean() / own.var()
+        return total
+
+    return loss
+
+
+def _open(draft: Draft, corpus: Corpus) -> Store:
+    teacher: ModelFiles = draft.need("teacher", "gate")
+    return open_store(draft.need("store", "gate"), identity(teacher), corpus.fingerprint)
+
+
+def _captions(store: Store, corpus: Corpus) -> Tensor:
+    """The teacher's unit vectors of the captions in their plain wording, float32 (C, D)."""
+    place = {text: at for at, text in enumerate(store.header.texts)}
+    return torch.from_numpy(store.texts[[place[wordings[0]] for wordings in corpus.captions]])

@@ -1,0 +1,207 @@
+"""prune: a student from the teacher, by structured pruning: blocks and channels go, what stays keeps its weights.
+
+What goes is measured on training data: the residual blocks without which the outputs turn least, then the channels
+that move them least per parameter saved. A short training (distill) brings back what was lost.
+"""
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from compress.data import Corpus, open_dataset
+from compress.draft import Draft, ImageSpec, ModelFiles, TextSpec
+from compress.named import check_name
+from runtimes import RecipeError
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from compress.models.dual_encoder import DualEncoder
+    from compress.recipe import Step
+
+BATCH = 64
+TEXTS = 512  # phrases on which layers of the text tower are compared
+
+
+@dataclass(frozen=True)
+class Prune:
+    """Targets. `image_params`: share of the image tower's parameters that may stay; `image_blocks`: residual blocks of
+    it that are left out before; `text_layers`: layers of the text tower that stay (None: all); `text_options`: changes
+    to its options, such as {vocab = 8000}. `samples`: train images on which importance is measured.
+
+    `image`, `image_options`: another image tower by name, with its pretrained weights if it has any, instead of the
+    pruned teacher's.
+    """
+
+    needs: ClassVar = ("teacher", "store")
+    makes: ClassVar = ("student",)
+
+    image_params: float = 0.2
+    image_blocks: int = 0
+    text_layers: int | None = None
+    text_options: Mapping[str, Any] = field(default_factory=dict)
+    image: str | None = None
+    image_options: Mapping[str, Any] = field(default_factory=dict)
+    samples: int = 512
+
+    def __post_init__(self) -> None:
+        if self.image is not None:
+            check_name("compress.models.image", self.image, "image tower")
+        if not 0 < self.image_params <= 1:
+            raise RecipeError(f"prune.image_params is a share, above 0 and at most 1, got {self.image_params}")
+        if self.image_blocks < 0 or (self.text_layers is not None and self.text_layers < 1):
+            raise RecipeError("prune: image_blocks must not be negative, and text_layers at least 1")
+        if self.samples < 2 * BATCH:
+            raise RecipeError(f"prune.samples must be at least {2 * BATCH}, got {self.samples}")
+
+    def check(self) -> None:
+        """Raises what building another image tower would raise."""
+        from compress.models import image_tower, outline
+
+        if self.image is not None:
+            outline(image_tower(self.image), self.image_options)
+
+    def check_after(self, steps: "Sequence[Step]") -> None:
+        """Raises RecipeError for targets that the teacher which [teach] would train cannot be cut to."""
+        from compress.blocks import blocks_of, check_drop
+        from compress.models import image_tower, outline, text_tower
+        from compress.steps.teach import Teach
+
+        teach = next((step for step in steps if isinstance(step, Teach)), None)
+        if teach is None:
+            return
+        self._check_text(teach.text_options)
+        if self.image is None:
+            offered = blocks_of(outline(image_tower(teach.image), teach.image_options))
+            check_drop("prune.image_blocks", self.image_blocks, offered)
+        module, options = text_tower(teach.text), {**teach.text_options, **self.text_options}
+        layers = blocks_of(outline(module, options))
+        if self.text_layers is not None and self.text_layers > len(layers):
+            raise RecipeError(f"prune.text_layers is {self.text_layers}, and {teach.text} has {len(layers)} of them")
+
+    def _check_text(self, options: Mapping[str, Any]) -> None:
+        """`options`: of the teacher's text tower. A vocabulary can be cut once: ids are those of the whole."""
+        if self.text_options and options:
+            raise RecipeError(
+                f"prune.text_options asks for {dict(self.text_options)}, and the teacher's text tower was made with "
+                f"{dict(options)} already; leave out one of the two"
+            )
+
+    def run(self, draft: Draft) -> Draft:
+        """Adds `student`, not trained yet, and the metrics prune.image_params, prune.text_params (how many are left),
+        prune.without (what was left out) and what the student is worth as it is."""
+        from compress.models import image_tower
+        from compress.models.dual_encoder import load_model, token_count, write_weights
+        from compress.prepared import prepared
+        from compress.validate import validate
+
+        teacher: ModelFiles = draft.need("teacher", "prune")
+        corpus = open_dataset(draft.dataset.name, draft.dataset.fields).load()
+        model = load_model(teacher)
+        folder = draft.folder / "student"
+        folder.mkdir()
+        text = self._text(model, teacher, corpus, draft)
+        image = (
+            self._image(model, teacher, corpus, draft) if self.image is None else self._another(model, teacher, draft)
+        )
+        top = teacher.fusion and dataclasses.replace(
+            teacher.fusion,
+            weights=folder / "fusion.safetensors",
+            image_tokens=token_count(model.image.tower, image.size),
+        )
+        licences = teacher.licences | image_tower(image.name).LICENCE
+        files = dataclasses.replace(teacher, image=image, text=text, fusion=top, licences=licences)
+        write_weights(model, files)
+        val = prepared(corpus.val.images, image.size, draft.out, "prune: read val")
+        draft = dataclasses.replace(draft, student=files)
+        without = ", ".join((*image.without, *text.without))
+        measured = validate(model.eval(), files, corpus, val)
+        return draft.with_metrics(
+            "prune", image_params=image.params, text_params=text.params, without=without, **measured
+        )
+
+    def _image(self, model: "DualEncoder", teacher: ModelFiles, corpus: Corpus, draft: Draft) -> ImageSpec:
+        """Prune the image side in place."""
+        import numpy as np
+
+        from compress.blocks import leave_out_least
+        from compress.channels import prune_channels
+        from compress.models.dual_encoder import to_input
+        from compress.prepared import prepared
+
+        frames = prepared(corpus.train.images, teacher.image.size, draft.out, "prune: read train")
+        chosen = np.random.default_rng(draft.seed).permutation(len(frames))[: self.samples]
+        # Whole batches: a normalisation cannot measure one sample alone.
+        starts = range(0, max(1, len(chosen) // BATCH) * BATCH, BATCH)
+        normal = teacher.image.mean, teacher.image.std
+        batches: list[Tensor] = [to_input(frames[np.sort(chosen[at : at + BATCH])], *normal) for at in starts]
+        most = int(self.image_params * model.image.count())
+        gone = leave_out_least(model.image, [(b,) for b in batches[:2]], self.image_blocks, "prune: image blocks")
+        prune_channels(model.image, batches, most, "prune: channels")
+        return dataclasses.replace(
+            teacher.image,
+            weights=draft.folder / "student" / "image.safetensors",
+            params=model.image.count(),
+            without=(*teacher.image.without, *gone),
+        )
+
+    def _text(self, model: "DualEncoder", teacher: ModelFiles, corpus: Corpus, draft: Draft) -> TextSpec:
+        """Prune the text side in place: its vocabulary as `text_options` say, then its layers."""
+        import numpy as np
+
+        from compress.blocks import blocks_of, leave_out_least
+        from compress.models import text_tower
+        from compress.models.pruned import leave_out
+        from compress.questions import tokens
+        from compress.store import identity, open_store
+
+        module, options = text_tower(teacher.text.name), {**teacher.text.options, **self.text_options}
+        # Only where the vocabulary is cut do words need protection; other text towers may not know `keep`.
+        self._check_text(teacher.text.options)
+        if "vocab" in self.text_options:
+            options = {"keep": list(corpus.words), **options}
+        tokenizer = module.tokenizer(options, teacher.text.max_length)
+        if options != teacher.text.options:
+            tower = module.build(options, pretrained=False)
+            leave_out(tower, teacher.text.without)
+            tower.load_state_dict(module.fewer_words(model.text.tower.state_dict(), options), strict=True)
+            model.text.tower = tower
+        header = open_store(draft.need("store", "prune"), identity(teacher), corpus.fingerprint).header
+        known = [*header.texts[: -header.held_out], *dict.fromkeys(q.text for q in corpus.train.questions)]
+        phrases = [str(text) for text in np.random.default_rng(draft.seed).permutation(known)[:TEXTS]]
+        feeds = [tokens(tokenizer, phrases[at : at + BATCH]) for at in range(0, len(phrases), BATCH)]
+        depth = len(blocks_of(model.text.tower)) if self.text_layers is not None else 0
+        drop = max(0, depth - (self.text_layers or 0))
+        gone = leave_out_least(model.text, feeds, drop, "prune: text layers")
+        tokenizer.save(str(draft.folder / "student" / "tokenizer.json"))
+        return dataclasses.replace(
+            teacher.text,
+            options=options,
+            weights=draft.folder / "student" / "text.safetensors",
+            tokenizer=draft.folder / "student" / "tokenizer.json",
+            params=model.text.count(),
+            without=(*teacher.text.without, *gone),
+        )
+
+    def _another(self, model: "DualEncoder", teacher: ModelFiles, draft: Draft) -> ImageSpec:
+        """Put the other tower, with fresh projections, in the place of the image side."""
+        import torch
+
+        from compress.models import image_tower
+        from compress.models.dual_encoder import Side
+
+        module = image_tower(str(self.image))
+        torch.manual_seed(draft.seed)
+        tower = module.build(self.image_options, pretrained=True)
+        model.image = Side(tower, teacher.dim, teacher.fusion.width if teacher.fusion else 0)
+        return dataclasses.replace(
+            teacher.image,
+            name=str(self.image),
+            options=dict(self.image_options),
+            weights=draft.folder / "student" / "image.safetensors",
+            params=model.image.count(),
+            mean=module.MEAN,
+            std=module.STD,
+            without=(),
+        )
