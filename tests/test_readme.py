@@ -29,7 +29,7 @@ def test_the_sdk_example_runs(short_run: Path) -> None:
         check=False,
     )
     assert done.returncode == 0, done.stderr
-    assert done.stdout.count("Answer(label=") == 4
+    assert done.stdout.count("Answer(label=") == 6
     assert "RanOn(target=" in done.stdout
 
 
