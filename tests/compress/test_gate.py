@@ -261,7 +261,8 @@ def test_a_refusal_names_the_class_and_keeps_everything(planted: Planted, tmp_pa
     assert f"the class '{planted.label}' (at most 5; n = {planted.images}, " in text
     assert re.search(r"p = \d\S*, below 0\.05\)", text)
     assert ". Then in float: passed. " in text
-    assert f"Bundles and figures of every attempt are in {tmp_path / '05-gate.refused'}. Train longer, or allow more" in text
+    kept = tmp_path / "05-gate.refused"
+    assert f"Bundles and figures of every attempt are in {kept}. Train longer, or allow more" in text
     assert "\n" not in text
     kept = tmp_path / "05-gate.tmp"
     attempts = json.loads((kept / "attempts.json").read_text(encoding="utf-8"))
