@@ -404,7 +404,7 @@ def test_a_closed_pipe_is_no_traceback() -> None:
     assert process.stdout is not None and process.stderr is not None
     process.stdout.close()
     assert process.stderr.read() == b""
-    assert process.wait(timeout=60) == 141
+    assert process.wait(timeout=300) == 141
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="signals of another kind")
@@ -425,7 +425,7 @@ def test_an_interrupted_run_leaves_nothing(colour_run: Path, tmp_path: Path) -> 
         time.sleep(0.1)
     time.sleep(1)
     os.killpg(process.pid, signal.SIGINT)  # Ctrl-C reaches the child of a cell as well
-    printed, said = process.communicate(timeout=60)
+    printed, said = process.communicate(timeout=300)
     assert process.returncode == 130, said
     assert said.rstrip().endswith("interrupted; nothing was written")
     assert printed == ""

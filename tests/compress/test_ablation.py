@@ -39,6 +39,7 @@ def broken(*_: object, **__: object) -> Any:
     raise KeyboardInterrupt
 
 
+@pytest.mark.long
 def test_a_row_per_step_and_nothing_is_measured_twice(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     recipe, out = tiny_recipe(tmp_path), tmp_path / "run"
     with monkeypatch.context() as patch:
@@ -80,7 +81,7 @@ def test_a_row_per_step_and_nothing_is_measured_twice(tmp_path: Path, monkeypatc
     assert (out / again["bundles"][0]).exists()
 
 
-@pytest.mark.parametrize("dead", ["tower.body.conv_stem.weight", "projection.weight"])
+@pytest.mark.parametrize("dead", ["tower.body.conv_stem.", "projection."])
 def test_a_model_that_tells_nothing_apart_gets_its_row(tmp_path: Path, dead: str) -> None:
     """A cut network's channels may be dead: golden samples then meet, and engines need not agree on anything."""
     out, ablation = tmp_path / "run", Ablation(tmp_path / "run", "tiny")
@@ -88,13 +89,13 @@ def test_a_model_that_tells_nothing_apart_gets_its_row(tmp_path: Path, dead: str
     def blind(done: Any) -> None:
         weights = done.draft.teacher.image.weights
         state = load_file(weights)
-        save_file({**state, dead: state[dead] * 0}, weights)
+        save_file({name: t * 0 if name.startswith(dead) else t for name, t in state.items()}, weights)
         ablation.add(done)
 
     recipe = tiny_recipe(tmp_path)
     run_steps(dataclasses.replace(recipe, steps=recipe.steps[:1]), out, on_step=blind)
     (row,) = ablation.rows
-    if dead == "projection.weight":
+    if dead == "projection.":
         assert "answers leave the golden outputs by inf" in row["why"]
         assert ablation.markdown().splitlines()[-1].count(" | - | ") >= 2
     else:
