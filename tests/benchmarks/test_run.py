@@ -409,6 +409,8 @@ def test_a_closed_pipe_is_no_traceback() -> None:
 
 @pytest.mark.skipif(sys.platform == "win32", reason="signals of another kind")
 def test_an_interrupted_run_leaves_nothing(colour_run: Path, tmp_path: Path) -> None:
+    # A background job of a shell ignores Ctrl-C, and so does all that it starts, unless someone listens.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     scratch, out = tmp_path / "scratch", tmp_path / "out"
     scratch.mkdir()
     out.mkdir()
