@@ -181,7 +181,7 @@ def mended(planted: Planted, tmp_path_factory: pytest.TempPathFactory) -> Draft:
     return planted.run(Gate(**LENIENT, restore=2, qat_epochs=0), tmp_path_factory.mktemp("mended") / "gate")
 
 
-@pytest.mark.long
+@pytest.mark.slow
 def test_a_ruined_class_is_found_though_the_average_is_fine(mended: Draft, planted: Planted) -> None:
     attempts = json.loads((mended.folder / "attempts.json").read_text(encoding="utf-8"))
     first = attempts[0]
@@ -199,7 +199,7 @@ def test_a_ruined_class_is_found_though_the_average_is_fine(mended: Draft, plant
     assert [each["what"] for each in attempts[:2]] == ["as quantized", "in float"]
 
 
-@pytest.mark.long
+@pytest.mark.slow
 def test_the_ruined_layer_is_put_back_and_that_is_enough(mended: Draft, planted: Planted) -> None:
     assert mended.metrics["gate.attempt"] == f"restored 1 layer: image {planted.layer}"
     assert mended.metrics["gate.n"] == 353
