@@ -1,14 +1,15 @@
 """The one training loop. It can be killed at any moment and goes on where its last checkpoint was.
 
-A resumed run computes exactly what an uninterrupted one would have. So whatever a loss draws comes from (seed, step)
-or (seed, epoch), or from torch's own generator (dropout), whose state is in the checkpoint; never from a generator of
-the caller's that runs on.
+A resumed run computes exactly what an uninterrupted one would have, and a second run what the first did. So whatever a
+loss draws comes from (seed, step) or (seed, epoch), or from torch's own generator (dropout), whose state is in the
+checkpoint; never from a generator of the caller's that runs on. And sums are added up in one order, see `repeatable`.
 """
 
 import math
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -46,7 +47,7 @@ def train(
     done = _restore(checkpoint, model, updates, schedule, steps)
     model.train()
     saved = time.monotonic()
-    with bar(title, steps, done) as tick:
+    with repeatable(), bar(title, steps, done) as tick:
         for step in range(done, steps):
             loss = loss_of(step)
             value = loss.item()
@@ -64,6 +65,24 @@ def train(
                 saved = time.monotonic()
                 pause = max(pause, (saved - started) / SHARE)
     model.eval()
+
+
+@contextmanager
+def repeatable() -> Iterator[None]:
+    """Within it, torch takes algorithms that give the same bits each time.
+
+    Without it the gradient of a row that is gathered twice is added up by whichever thread comes first: two runs of
+    one seed ended with different weights. An algorithm that has no such twin warns.
+    """
+    mode = torch.get_deterministic_debug_mode()
+    fill = torch.utils.deterministic.fill_uninitialized_memory
+    torch.use_deterministic_algorithms(True, warn_only=True)
+    torch.utils.deterministic.fill_uninitialized_memory = False  # else every new tensor is written once more
+    try:
+        yield
+    finally:
+        torch.set_deterministic_debug_mode(mode)
+        torch.utils.deterministic.fill_uninitialized_memory = fill
 
 
 def _seconds_between() -> float:
