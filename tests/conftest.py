@@ -19,8 +19,9 @@ def colours(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 ROOT = Path(__file__).parents[1]
-# The default recipe with one epoch each: everything real, accuracy not yet.
+# The default recipe with one epoch each and a part of the test split: everything real, accuracy not yet.
 SHORT = (
+    "data.test_images=250",
     "teach.epochs=1",
     "teach.head_epochs=1",
     "embed.views=2",

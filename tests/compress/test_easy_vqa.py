@@ -95,6 +95,16 @@ def test_bad_fields_are_refused() -> None:
             open_dataset("easy_vqa", {"val_images": few})
 
 
+def test_a_part_of_the_test_split_is_its_beginning(corpus: Corpus) -> None:
+    assert (len(corpus.test.images), len(corpus.test.questions), (corpus.test.label >= 0).sum()) == (1000, 9673, 888)
+    part = open_dataset("easy_vqa", {"test_images": 250}).load().test
+    assert part.images == corpus.test.images[:250]
+    assert part.questions == tuple(question for question in corpus.test.questions if question.image < 250)
+    for few in (49, 1001):
+        with pytest.raises(RecipeError, match=rf"data\.test_images must lie in 50\.\.1000 \(of 1,000\), got {few}"):
+            open_dataset("easy_vqa", {"test_images": few})
+
+
 def test_a_batch_larger_than_the_train_images_is_refused(corpus: Corpus) -> None:
     assert corpus.rounds(3600, "teach") == 1
     with pytest.raises(RecipeError, match=r"teach\.batch is 3601, and easy_vqa has 3600 train images: not one step"):

@@ -22,17 +22,17 @@ from compress.draft import Draft, ModelFiles
 from compress.export import save_graph
 from compress.graph import float_weight_quantizers
 from compress.judge import Limits
-from compress.restore import quantized_layers
+from compress.restore import put_back, quantized_layers, sensitivity
 from compress.steps.gate import Gate, counts
 from compress.trial import Trial
-from runtimes import GateFailed, RecipeError
+from runtimes import GateFailed, RecipeError, parse_target
 from sdk.bundle import open_bundle
 from sdk.frames import read_frame
 from sdk.golden import unit_rows
 from sdk.resize import prepare
 
 # What the average may lose: more than all images of one class. Only classes are tested here.
-LENIENT: dict[str, Any] = {"max_drop": 5.0, "max_map_drop": 1.0, "max_answer_drop": 100.0}
+LENIENT: dict[str, Any] = {"max_drop": 6.0, "max_map_drop": 1.0, "max_answer_drop": 100.0}
 
 
 @pytest.mark.parametrize(
@@ -83,9 +83,10 @@ def planted(short_run: Path, tmp_path_factory: pytest.TempPathFactory) -> Plante
     assert draft.teacher is not None
     assert draft.student is not None
     val = evalset(open_dataset(draft.dataset.name, draft.dataset.fields).load(), "val")
-    bank = open_bundle(out / "student").file("labels.npy")
-    graph, layer, label = plant(draft.student, val, np.load(bank))
+    bank = np.load(open_bundle(out / "student").file("labels.npy"))
     path = tmp_path_factory.mktemp("planted") / "image.int8.onnx"
+    student = well_quantized(draft.student, val, bank, path)
+    graph, layer, label = plant(student, val, bank)
     save_graph(graph, path)
     # Compared with itself in float, so that only rounding counts; the weights are the key to the teacher's store.
     teacher = dataclasses.replace(
@@ -94,10 +95,32 @@ def planted(short_run: Path, tmp_path_factory: pytest.TempPathFactory) -> Plante
         text=dataclasses.replace(draft.student.text, weights=draft.teacher.text.weights),
         graphs={tower: {"fp32": paths["fp32"]} for tower, paths in draft.student.graphs.items()},
     )
-    graphs = {**draft.student.graphs, "image": {**draft.student.graphs["image"], "int8": path}}
-    student = dataclasses.replace(draft.student, graphs=graphs)
     draft = dataclasses.replace(draft, teacher=teacher, student=student)
     return Planted(draft, layer, val.labels[label], int((val.label == label).sum()))
+
+
+def well_quantized(student: ModelFiles, val: EvalSet, bank: NDArray[np.float32], path: Path) -> ModelFiles:
+    """The student with an image graph at `path` that loses at most 1 point by int8: its worst layers stay in float.
+
+    One epoch of training may leave layers that int8 ruins, and the plant must be all that is wrong.
+    """
+    paths = student.graphs["image"]
+    quantized, source = (onnx.load(str(paths[variant])) for variant in ("int8", "fp32"))
+    frames = prepared_frames(student, val)
+
+    def top1(graph: Path) -> float:
+        answers = predict(run_image(graph, frames, "embedding"), bank)
+        return float((answers == val.label)[val.label >= 0].mean())
+
+    last = next(node.name for node in source.graph.node if "embedding" in node.output)
+    some = [{"image": frame} for frame in frames[::12]]
+    order = [name for name, _ in sensitivity(quantized, source, some, parse_target("ort:cpu")) if name != last]
+    for count in (0, *counts(len(order) - 5, len(order))):
+        save_graph(put_back(quantized, source, order[:count]), path)
+        if top1(path) >= top1(paths["fp32"]) - 0.01:
+            break
+    graphs = {**student.graphs, "image": {**paths, "int8": path}}
+    return dataclasses.replace(student, graphs=graphs)
 
 
 def plant(student: ModelFiles, val: EvalSet, bank: NDArray[np.float32]) -> tuple[onnx.ModelProto, str, int]:
@@ -165,15 +188,24 @@ def read_tensor(graph: onnx.ModelProto, name: str, student: ModelFiles, val: Eva
     seen = onnx.ModelProto()
     seen.CopyFrom(graph)
     seen.graph.output.append(onnx.ValueInfoProto(name=name))
-    spec = student.image
-    frames = [prepare(read_frame(path), spec.size, spec.resize, spec.crop)[None] for path in val.images]
     path = student.graphs["image"]["int8"].with_name("seen.onnx")
     try:
         path.write_bytes(seen.SerializeToString())
-        with runtimes.open_session("ort:cpu", path) as session:
-            return np.concatenate([session.run({"image": frame})[name] for frame in frames])
+        return run_image(path, prepared_frames(student, val), name)
     finally:
         path.unlink()
+
+
+def prepared_frames(student: ModelFiles, val: EvalSet) -> list[NDArray[np.uint8]]:
+    """Each image as the graph takes it, uint8 (1, S, S, 3)."""
+    spec = student.image
+    return [prepare(read_frame(path), spec.size, spec.resize, spec.crop)[None] for path in val.images]
+
+
+def run_image(graph: Path, frames: list[NDArray[np.uint8]], port: str) -> NDArray[np.float32]:
+    """What the image graph gives at `port` for each frame, float32 (N, C)."""
+    with runtimes.open_session("ort:cpu", graph) as session:
+        return np.concatenate([session.run({"image": frame})[port] for frame in frames])
 
 
 @pytest.fixture(scope="module")
@@ -188,9 +220,9 @@ def test_a_ruined_class_is_found_though_the_average_is_fine(mended: Draft, plant
     assert (first["what"], first["passed"]) == ("as quantized", False)
     assert set(first["engines"]) == {"ov:cpu", "ort:cpu"}
     for on, figures in first["engines"].items():
-        assert 0.5 < figures["drop"] < 5, "the average alone would let it pass"
+        assert 0.5 < figures["drop"] < 6, "the average alone would let it pass"
         (said,) = (text for text in first["failures"] if text.startswith(on))
-        assert f"of the class '{planted.label}' (at most 5; n = {planted.images}" in said
+        assert f"of the class '{planted.label}' (at most 6; n = {planted.images}" in said
         (ruined,) = (loss for loss in figures["classes"] if loss["name"] == planted.label)
         assert ruined["p"] < 0.05
         assert ruined["points"] > 70
@@ -204,7 +236,7 @@ def test_the_ruined_layer_is_put_back_and_that_is_enough(mended: Draft, planted:
     assert mended.metrics["gate.attempt"] == f"restored 1 layer: image {planted.layer}"
     assert mended.metrics["gate.n"] == 353
     for on in ("ov:cpu", "ort:cpu"):
-        assert mended.metrics[f"gate.{on}.drop"] < 5
+        assert mended.metrics[f"gate.{on}.drop"] < 6
         assert mended.metrics[f"gate.{on}.drop_low"] <= mended.metrics[f"gate.{on}.drop"]
         assert mended.metrics[f"gate.{on}.class_p"] >= 0.05
     assert mended.student is not None
@@ -258,7 +290,7 @@ def test_a_refusal_names_the_class_and_keeps_everything(planted: Planted, tmp_pa
     assert re.match(
         r"the int8 student is refused on 353 validation images: ov:cpu lost \d+\.\d points of the class", text
     )
-    assert f"the class '{planted.label}' (at most 5; n = {planted.images}, " in text
+    assert f"the class '{planted.label}' (at most 6; n = {planted.images}, " in text
     assert re.search(r"p = \d\S*, below 0\.05\)", text)
     assert ". Then in float: passed. " in text
     kept = tmp_path / "05-gate.refused"
