@@ -62,7 +62,7 @@ class EasyVqa:
         return digest.hexdigest()
 
     def load(self) -> Corpus:
-        """The corpus: 4,000 train images less `val_images`, and the first `test_images` of the package's 1,000 test images."""
+        """The corpus: 4,000 train images less `val_images`, and the first `test_images` of 1,000 test images."""
         train = _read_split(self._root / "train")
         chosen = np.zeros(len(train.images), bool)
         chosen[np.random.default_rng(self.split_seed).permutation(len(chosen))[: self.val_images]] = True
