@@ -75,14 +75,15 @@ def repeatable() -> Iterator[None]:
     one seed ended with different weights. An algorithm that has no such twin warns.
     """
     mode = torch.get_deterministic_debug_mode()
-    fill = torch.utils.deterministic.fill_uninitialized_memory
+    memory: Any = torch.utils.deterministic  # its attribute is set by a property that mypy does not see
+    fill = memory.fill_uninitialized_memory
     torch.use_deterministic_algorithms(True, warn_only=True)
-    torch.utils.deterministic.fill_uninitialized_memory = False  # else every new tensor is written once more
+    memory.fill_uninitialized_memory = False  # else every new tensor is written once more
     try:
         yield
     finally:
         torch.set_deterministic_debug_mode(mode)
-        torch.utils.deterministic.fill_uninitialized_memory = fill
+        memory.fill_uninitialized_memory = fill
 
 
 def _seconds_between() -> float:
