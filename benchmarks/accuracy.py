@@ -13,6 +13,7 @@ from benchmarks.evalset import EvalSet
 from benchmarks.evaluate import Result
 from benchmarks.metrics import question_only
 from benchmarks.plan import Plan, Subject
+from benchmarks.shop import as_json, shop_drops, shop_figures
 from benchmarks.stats import clustered, clustered_drop, paired_drop, wilson
 
 
@@ -30,12 +31,16 @@ def accuracy_of(plan: Plan, subject: Subject, evalset: EvalSet, results: Mapping
     }
     if result.answered is not None:
         row["answers"] = asdict(clustered(result.answered, _images(evalset)))
+    if shop := shop_figures(result):
+        row["shop"] = as_json(shop)
     teachers = plan.on(subject.on, "teacher")
     if subject.who == "teacher" or not teachers:
         return row
     teacher = results[str(teachers[0])]
     row["against"] = str(teachers[0])
     row["top1_drop"] = asdict(paired_drop(teacher.correct, result.correct))
+    if lost := shop_drops(teacher, result):
+        row["shop_drop"] = as_json(lost)
     row["map_drop"] = asdict(teacher.retrieval.drop_to(result.retrieval))
     if result.answered is not None and teacher.answered is not None:
         row["answers_drop"] = asdict(clustered_drop(teacher.answered, result.answered, _images(evalset)))

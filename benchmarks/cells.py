@@ -15,10 +15,12 @@ from benchmarks.evalset import EvalSet
 from benchmarks.evaluate import Result, evaluate_model
 from benchmarks.fresh import in_a_child
 from benchmarks.latency import offline, percentile
+from benchmarks.metrics import Resampled
 from benchmarks.plan import Plan, Subject
 from benchmarks.programs import Model
 from benchmarks.progress import Tick
 from benchmarks.samples import Samples
+from benchmarks.shop import shop_values
 from benchmarks.stages import end_to_end_calls, frames_of, prepared, stage_calls
 from benchmarks.stats import median_interval
 from benchmarks.timing import in_turn
@@ -124,3 +126,6 @@ def _keep_answers(samples: Samples, subject: Subject, result: Result) -> None:
     samples.add(subject, "accuracy.top1", "right", result.correct)
     if result.answered is not None:
         samples.add(subject, "accuracy.answers", "right", result.answered)
+    for name, value in shop_values(result).items():
+        if not isinstance(value, Resampled):
+            samples.add(subject, f"accuracy.{name}", "right", value)

@@ -11,6 +11,7 @@ from pathlib import Path
 from benchmarks.evalset import EvalSet
 from benchmarks.picture import PICTURE
 from benchmarks.require import Bar
+from benchmarks.shop import why_not
 from runtimes import RecipeError
 from sdk.bundle import MANIFEST, Bundle
 
@@ -68,15 +69,17 @@ def check_labels(bundle: Bundle, evalset: EvalSet) -> None:
 
 
 def check_bars(bars: Sequence[Bar], bundles: Mapping[str, Bundle], evalset: EvalSet) -> None:
-    """Raises RecipeError for a bar on answers where none will be given. `bundles`: "teacher" and "student"."""
+    """Raises RecipeError for a bar on what these bundles cannot be asked on this set. `bundles`: "teacher" and
+    "student"."""
     for bar in bars:
         who, _, name = bar.name.partition(".")
-        if not name.startswith("answers."):
-            continue
-        needed = bundles.values() if name == "answers.drop" else [bundles[who]]
-        silent = [bundle for bundle in needed if "ask" not in bundle.manifest.tasks]
-        if silent or not evalset.questions:
-            why = f"{evalset.name} asks no questions" if not evalset.questions else f"{silent[0].path} answers none"
+        needed = list(bundles.values()) if name.endswith(".drop") else [bundles[who]] if who in bundles else []
+        why = why_not(name, needed, evalset)
+        if name.startswith("answers."):
+            silent = [bundle for bundle in needed if "ask" not in bundle.manifest.tasks]
+            why = f"{silent[0].path} answers none" if silent else None
+            why = why if evalset.questions else f"{evalset.name} asks no questions"
+        if why:
             raise RecipeError(f"--require {bar.text!r} cannot be measured: {why}; leave it out")
 
 

@@ -1,11 +1,13 @@
 """An evaluation set as plain files, written by `compress`, read by benchmarks, easy for users to make themselves.
 
-    eval.json         {"format": 1, "name": ..., "split": ..., "labels": [{"label": ..., "prompts": [...]}]}
+    eval.json         {"format": 1, "name": ..., "split": ..., "labels": [{"label": ..., "prompts": [...],
+                      "group": ..., "text": ...}]}   (group and text may be missing)
     images.jsonl      {"image": "images/0.png", "label": "red circle" | null, "possible": ["red circle", ...]}
     questions.jsonl   {"image": "images/0.png", "question": ..., "answer": ...}   (may be missing)
     images/           the image files
 
-`label` is null where the data does not determine it; `possible` then lists what it does not rule out.
+`label` is null where the data does not determine it; `possible` then lists what it does not rule out. `group` is the
+coarse class that a label belongs to, `text` describes the product.
 """
 
 from __future__ import annotations
@@ -13,7 +15,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,6 +23,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from benchmarks.json_lines import read_lines, write_lines
 from runtimes import RecipeError
 
 FORMAT = 1
@@ -30,7 +33,8 @@ FORMAT = 1
 class EvalSet:
     """N images with labels. `label`: int64 (N,), -1 where not known. `possible`: bool (N, K).
 
-    `questions`: (position of the image, question, answer).
+    `questions`: (position of the image, question, answer). `groups`, `texts`: of each label its coarse class and its
+    product text, "" where it has none; `()` means that no label has one.
     """
 
     name: str
@@ -41,6 +45,13 @@ class EvalSet:
     label: NDArray[np.int64]
     possible: NDArray[np.bool_]
     questions: tuple[tuple[int, str, str], ...]
+    groups: tuple[str, ...] = ()
+    texts: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        none = ("",) * len(self.labels)
+        object.__setattr__(self, "groups", self.groups or none)
+        object.__setattr__(self, "texts", self.texts or none)
 
 
 def write_evalset(folder: Path, evalset: EvalSet) -> None:
@@ -49,7 +60,10 @@ def write_evalset(folder: Path, evalset: EvalSet) -> None:
     names = [f"images/{index}{path.suffix.lower()}" for index, path in enumerate(evalset.images)]
     for name, path in zip(names, evalset.images, strict=True):
         shutil.copyfile(path, folder / name)
-    labels = [{"label": label, "prompts": list(evalset.prompts[label])} for label in evalset.labels]
+    labels = []
+    for label, group, text in zip(evalset.labels, evalset.groups, evalset.texts, strict=True):
+        more = {name: value for name, value in (("group", group), ("text", text)) if value}
+        labels.append({"label": label, "prompts": list(evalset.prompts[label]), **more})
     about = {"format": FORMAT, "name": evalset.name, "split": evalset.split, "labels": labels}
     (folder / "eval.json").write_text(json.dumps(about, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
     rows = []
@@ -57,9 +71,9 @@ def write_evalset(folder: Path, evalset: EvalSet) -> None:
         known = int(evalset.label[index])
         possible = [evalset.labels[k] for k in np.flatnonzero(evalset.possible[index])]
         rows.append({"image": name, "label": evalset.labels[known] if known >= 0 else None, "possible": possible})
-    _write_lines(folder / "images.jsonl", rows)
+    write_lines(folder / "images.jsonl", rows)
     asked = [{"image": names[image], "question": q, "answer": a} for image, q, a in evalset.questions]
-    _write_lines(folder / "questions.jsonl", asked)
+    write_lines(folder / "questions.jsonl", asked)
 
 
 def read_evalset(folder: Path) -> EvalSet:
@@ -67,7 +81,9 @@ def read_evalset(folder: Path) -> EvalSet:
     path = folder / "eval.json"
     try:
         about = json.loads(path.read_text(encoding="utf-8"))
-        listed = [(item["label"], item["prompts"]) for item in about["labels"]]
+        listed = [
+            (item["label"], item["prompts"], item.get("group", ""), item.get("text", "")) for item in about["labels"]
+        ]
         name, split, version = about["name"], about["split"], about["format"]
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise RecipeError(
@@ -75,7 +91,7 @@ def read_evalset(folder: Path) -> EvalSet:
         ) from error
     if version != FORMAT:
         raise RecipeError(f"{folder} has evaluation format {version}; this version reads {FORMAT}")
-    prompts = _prompts(path, listed)
+    prompts, groups, texts = _read_labels(path, listed)
     labels = tuple(prompts)
     images, label, possible = _read_images(folder, labels)
     missing = [image for image in images if not _inside(folder, image)]
@@ -83,18 +99,9 @@ def read_evalset(folder: Path) -> EvalSet:
         raise RecipeError(
             f"{folder} lacks {len(missing)} of its {len(images)} images, the first is {missing[0]!r}; copy it again"
         )
-    questions = []
-    if (folder / "questions.jsonl").exists():
-        for where, row in _read_lines(folder / "questions.jsonl"):
-            try:
-                asked = (images[row["image"]], row["question"], row["answer"])
-            except (KeyError, TypeError) as error:
-                raise RecipeError(f"{where}: wanted a known image, question and answer, got {row}") from error
-            if not all(_is_text(text) for text in asked[1:]):
-                raise RecipeError(f"{where}: wanted a question and an answer as texts that are not empty, got {row}")
-            questions.append(asked)
+    questions = _read_questions(folder / "questions.jsonl", images)
     paths = tuple(folder / image for image in images)
-    return EvalSet(name, split, labels, prompts, paths, label, possible, tuple(questions))
+    return EvalSet(name, split, labels, prompts, paths, label, possible, questions, groups, texts)
 
 
 def some_of(evalset: EvalSet, count: int) -> EvalSet:
@@ -123,19 +130,24 @@ def _spread(places: NDArray[np.int64], count: int) -> NDArray[np.int64]:
     return np.asarray(places[rows], np.int64)
 
 
-def _prompts(path: Path, listed: list[tuple[Any, Any]]) -> dict[str, tuple[str, ...]]:
-    """Prompts by label, of what eval.json lists."""
+def _read_labels(
+    path: Path, listed: list[tuple[Any, Any, Any, Any]]
+) -> tuple[dict[str, tuple[str, ...]], tuple[str, ...], tuple[str, ...]]:
+    """Prompts by label, groups and texts, of what eval.json lists."""
     found: dict[str, tuple[str, ...]] = {}
-    for number, (label, prompts) in enumerate(listed, 1):
+    for number, (label, prompts, group, text) in enumerate(listed, 1):
         where = f"{path}: label {number}"
         if not _is_text(label) or label in found:
             raise RecipeError(f"{where}: wanted a text that is not empty and was not listed before, got {label!r}")
         if not isinstance(prompts, list) or not prompts or not all(_is_text(prompt) for prompt in prompts):
             raise RecipeError(f"{where}: wanted its prompts as a list of texts that are not empty, got {prompts!r}")
+        for name, value in (("group", group), ("text", text)):
+            if value != "" and not _is_text(value):
+                raise RecipeError(f"{where}: wanted its {name} as a text that is not blank, or none, got {value!r}")
         found[label] = tuple(prompts)
     if not found:
         raise RecipeError(f"{path} lists no label; give at least one")
-    return found
+    return found, tuple(group for *_, group, _ in listed), tuple(text for *_, text in listed)
 
 
 def _is_text(value: object) -> bool:
@@ -148,7 +160,7 @@ def _read_images(folder: Path, labels: tuple[str, ...]) -> tuple[dict[str, int],
     images: dict[str, int] = {}
     label: list[int] = []
     rows: list[NDArray[np.bool_]] = []
-    for where, row in _read_lines(folder / "images.jsonl"):
+    for where, row in read_lines(folder / "images.jsonl"):
         try:
             name, known = row["image"], -1 if row["label"] is None else place[row["label"]]
             possible = np.zeros(len(labels), bool)
@@ -167,28 +179,23 @@ def _read_images(folder: Path, labels: tuple[str, ...]) -> tuple[dict[str, int],
     return images, np.array(label, np.int64), np.stack(rows)
 
 
+def _read_questions(path: Path, images: dict[str, int]) -> tuple[tuple[int, str, str], ...]:
+    """questions.jsonl, if there is one; `images`: name -> position."""
+    questions = []
+    for where, row in read_lines(path) if path.exists() else ():
+        try:
+            asked = (images[row["image"]], row["question"], row["answer"])
+        except (KeyError, TypeError) as error:
+            raise RecipeError(f"{where}: wanted a known image, question and answer, got {row}") from error
+        if not all(_is_text(text) for text in asked[1:]):
+            raise RecipeError(f"{where}: wanted a question and an answer as texts that are not empty, got {row}")
+        questions.append(asked)
+    return tuple(questions)
+
+
 def _inside(folder: Path, name: str) -> bool:
     try:
         path = (folder / name).resolve()
         return path.is_relative_to(folder.resolve()) and path.is_file()
     except (OSError, ValueError):  # a name that no file can have: with a NUL, or too long
         return False
-
-
-def _write_lines(path: Path, rows: list[dict[str, Any]]) -> None:
-    path.write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows), encoding="utf-8")
-
-
-def _read_lines(path: Path) -> Iterator[tuple[str, Any]]:
-    try:
-        # Not splitlines(): a text may hold U+2028, which is no line end in JSON Lines.
-        lines = path.read_text(encoding="utf-8").rstrip("\n").split("\n")
-    except (OSError, ValueError) as error:
-        raise RecipeError(f"{path} cannot be read: {error}") from error
-    for number, line in enumerate(lines, 1):
-        if not line.strip():
-            continue
-        try:
-            yield f"{path}:{number}", json.loads(line)
-        except ValueError as error:
-            raise RecipeError(f"{path}:{number} is not JSON: {error}") from error

@@ -11,9 +11,12 @@ from numpy.typing import NDArray
 
 import sdk
 from benchmarks.evalset import EvalSet
-from benchmarks.metrics import Retrieval
+from benchmarks.metrics import Retrieval, coarse_right
 from benchmarks.programs import Model
+from benchmarks.search import ProductSearch, product_search
+from benchmarks.unknown import NoneOfThese, none_of_these
 from sdk.golden import unit_rows
+from sdk.label_set import LabelSet
 from sdk.tasks.classify import scores
 
 Tick = Callable[[str], None]
@@ -39,7 +42,9 @@ class Result:
     over the images with a known label; `correct_by_text`: the same with `queries` for the bank, as for labels typed in
     at run time. `retrieval` ranks images by `queries`. `norm_error`: largest |norm - 1| over every embedding made.
     `ran_on`: tower -> (variant, compute). `answered`: whether the answer to each question of the set is right, bool, in
-    the set's order; None when the bundle does not answer questions, or the set asks none.
+    the set's order; None when the bundle does not answer questions, or the set asks none. `coarse`: whether the coarse
+    class with the highest sum of scores is right, bool like `correct`; None for sets without groups. `search`: None for
+    sets without product texts. `unknown`: None for sets without groups if the bundle has no threshold either.
     """
 
     cell: Cell
@@ -52,6 +57,9 @@ class Result:
     norm_error: float
     ran_on: dict[str, tuple[str, str]]
     answered: NDArray[np.bool_] | None = None
+    coarse: NDArray[np.bool_] | None = None
+    search: ProductSearch | None = None
+    unknown: NoneOfThese | None = None
 
 
 def evaluate(bundle: Path, evalset: EvalSet, cell: Cell, tick: Tick) -> Result:
@@ -69,24 +77,31 @@ def evaluate_model(model: Model, evalset: EvalSet, cell: Cell, tick: Tick) -> Re
     add_labels(model, evalset)
     current = model.labels.current
     bank = current.vectors[[current.names.index(label) for label in evalset.labels]]
-    queries = np.stack([_mean(model.task("embed_texts")(evalset.prompts[label])) for label in evalset.labels])
+    embed_texts = model.task("embed_texts")
+    queries = np.stack([_mean(embed_texts(evalset.prompts[label])) for label in evalset.labels])
+    search = product_search(images, evalset, embed_texts)
     ran_on = {tower: (ran.variant, ran.compute) for tower, ran in model.ran_on.items()}
     spec = model.bundle.manifest.score
     # The SDK's own scores, so that rounding and ties fall as they do in `classify`.
-    top1, by_text = (scores(images, vectors, spec).argmax(axis=1) for vectors in (bank, queries))
-    known = evalset.label >= 0
-    norms = np.linalg.norm(np.concatenate([images, bank, queries]).astype(np.float64), axis=1)
+    by_label, by_text = (scores(images, vectors, spec) for vectors in (bank, queries))
+    top1, known = by_label.argmax(axis=1), evalset.label >= 0
+    grouping = LabelSet(evalset.labels, bank, (0,) * len(bank), evalset.groups).by_group
+    made = [images, bank, queries, *([search.texts] if search else [])]
+    norms = np.linalg.norm(np.concatenate(made).astype(np.float64), axis=1)
     return Result(
         cell=cell,
         images=images,
         queries=queries,
         top1=top1,
         correct=(top1 == evalset.label)[known],
-        correct_by_text=(by_text == evalset.label)[known],
+        correct_by_text=(by_text.argmax(axis=1) == evalset.label)[known],
         retrieval=Retrieval(images, queries, evalset.label, evalset.possible),
         norm_error=float(np.abs(norms - 1).max()),
         ran_on=ran_on,
         answered=answered,
+        coarse=coarse_right(by_label, grouping, evalset.label) if any(evalset.groups) else None,
+        search=search,
+        unknown=none_of_these(images, bank, evalset, model.bundle.manifest.unknown_threshold),
     )
 
 

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from benchmarks.require import NAMES
+from benchmarks.shop import IN_ONE, drop_name
 
 
 def figures(report: Mapping[str, Any]) -> dict[str, dict[str, float]]:
@@ -44,4 +45,6 @@ def _of_cell(row: Mapping[str, Any]) -> dict[str, float]:
         found["answers.accuracy"] = 100 * accuracy["answers"]["value"]
     renamed = {"top1_drop": "zero_shot.drop", "answers_drop": "answers.drop", "map_drop": "map_drop"}
     found |= {name: accuracy[key]["value"] for key, name in renamed.items() if key in accuracy}
-    return found
+    shop = accuracy.get("shop", {})
+    found |= {name: figure["value"] * (1 if name in IN_ONE else 100) for name, figure in shop.items()}
+    return found | {drop_name(name): figure["value"] for name, figure in accuracy.get("shop_drop", {}).items()}

@@ -2,18 +2,45 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 
 from benchmarks.stats import Weights, bootstrap
+from sdk.label_set import Grouping
 from sdk.manifest import Figure
 
 Vectors = NDArray[np.float32]
+Bools = NDArray[np.bool_]
 
 
-class Retrieval:
+class Resampled(ABC):
+    """A statistic of `n` images that can be made again of drawn ones, so that it has an interval."""
+
+    n: int
+
+    @abstractmethod
+    def value(self, weights: Weights | None = None) -> float:
+        """The statistic; `weights`, int64 (n,), says how often each image was drawn, None once each."""
+
+    def figure(self, draws: int = 300) -> Figure:
+        """The statistic with its 95 % bootstrap interval over images."""
+        low, high = bootstrap(self.value, self.n, draws=draws)
+        return Figure(self.value(), low, high, self.n)
+
+    def drop_to(self, other: Resampled, draws: int = 300) -> Figure:
+        """What is lost from this to `other` over the same images, with a paired bootstrap interval."""
+
+        def lost(weights: Weights) -> float:
+            return self.value(weights) - other.value(weights)
+
+        low, high = bootstrap(lost, self.n, draws=draws)
+        return Figure(self.value() - other.value(), low, high, self.n)
+
+
+class Retrieval(Resampled):
     """Text-to-image retrieval: each class is a query, ranked over all images.
 
     `possible`, bool (N, K): classes the data does not rule out for an image. An image that might be relevant to a
@@ -26,37 +53,47 @@ class Retrieval:
     ) -> None:
         order = np.argsort(-(queries @ images.T), axis=1, kind="stable")
         every = np.arange(len(queries))[:, None]
+        relevant = label[order] == every
         self._order = order
-        self._relevant = label[order] == every
-        self._counts = self._relevant | ~possible[order, every]
-        self._n = len(images)
+        self._counts = relevant | ~possible[order, every]
+        self._hits = np.nonzero(relevant)  # by query, in the order of its ranking
+        self.n = len(images)
+
+    def value(self, weights: Weights | None = None) -> float:
+        """`mean_average_precision`."""
+        return self.mean_average_precision(weights)
 
     def mean_average_precision(self, weights: Weights | None = None) -> float:
         """mAP in 0..1: mean over queries of the mean precision at each relevant image; `weights` draws images."""
-        drawn = np.ones(self._n, np.int64) if weights is None else weights
-        counted = drawn[self._order] * self._counts
-        hits = counted * self._relevant
-        seen, found = np.cumsum(counted, axis=1) - counted, np.cumsum(hits, axis=1) - hits
-        precision = np.zeros(len(hits))
+        drawn = np.ones(self.n, np.int64) if weights is None else weights
+        rows, places = self._hits
+        hits = drawn[self._order[rows, places]]
+        total = np.bincount(rows, weights=hits, minlength=len(self._order))
+        seen = np.cumsum(drawn[self._order] * self._counts, axis=1)[rows, places] - hits
+        found = np.cumsum(hits) - hits - (np.cumsum(total) - total)[rows]
+        precision = np.zeros(len(rows))
         for copy in range(1, int(hits.max(initial=0)) + 1):  # an image drawn twice takes two places in the ranking
-            precision += np.where(hits >= copy, (found + copy) / (seen + copy), 0).sum(axis=1)
-        total = hits.sum(axis=1)
-        average = precision[total > 0] / total[total > 0]
+            precision += np.where(hits >= copy, (found + copy) / (seen + copy), 0)
+        sums = np.bincount(rows, weights=precision, minlength=len(self._order))
+        average = sums[total > 0] / total[total > 0]
         return float(average.mean()) if len(average) else 0.0
 
-    def figure(self, draws: int = 300) -> Figure:
-        """mAP with its 95 % bootstrap interval over images."""
-        low, high = bootstrap(self.mean_average_precision, self._n, draws=draws)
-        return Figure(self.mean_average_precision(), low, high, self._n)
+    def found_in(self, k: int) -> Bools:
+        """Of each query that has a relevant image: is one among the first k of its ranking? bool (queries,)."""
+        rows, places = self._hits
+        queries, first = np.unique(rows, return_index=True)
+        rank = np.cumsum(self._counts, axis=1)[queries, places[first]]
+        return np.asarray(rank <= k, np.bool_)
 
-    def drop_to(self, other: Retrieval, draws: int = 300) -> Figure:
-        """mAP lost from this to `other` over the same images, with a paired bootstrap interval."""
 
-        def lost(weights: Weights) -> float:
-            return self.mean_average_precision(weights) - other.mean_average_precision(weights)
+def coarse_right(scores: NDArray[np.float64], grouping: Grouping, label: NDArray[np.int64]) -> Bools:
+    """Whether the best group is that of the label, bool over the images with a known label.
 
-        low, high = bootstrap(lost, self._n, draws=draws)
-        return Figure(self.mean_average_precision() - other.mean_average_precision(), low, high, self._n)
+    `scores`: of the labels, (N, K), summed by group as the SDK does. `label`: int64 (N,), -1 where not known.
+    """
+    known = np.flatnonzero(label >= 0)
+    best = grouping.summed(scores[known]).argmax(axis=1)
+    return np.asarray(best == grouping.place[label[known]], np.bool_)
 
 
 def question_only(train: Sequence[tuple[str, str]], test: Sequence[tuple[str, str]]) -> NDArray[np.bool_]:

@@ -13,7 +13,9 @@ from benchmarks.checks import OURS, REPORT
 from benchmarks.figures import main_cells
 from benchmarks.picture import PICTURE, draw
 from benchmarks.samples import Samples
+from benchmarks.shop_tables import narrow_shop_rows, shop_rows, shop_section
 from benchmarks.tables import (
+    Row,
     accuracy_rows,
     aligned,
     baseline_rows,
@@ -84,6 +86,7 @@ def markdown(report: Mapping[str, Any]) -> str:
         "default, timed in turn.\n",
         grid(main_rows(report)),
         f"\n![accuracy against latency]({PICTURE})\n" if report["picture"] is None else f"\n({report['picture']})\n",
+        *shop_section(report),
         *_section("Required", _required(report)),
         "\n## How much faster\n\nStudent and teacher timed in turn, call by call; the median of paired ratios.\n\n"
         + grid(speedup_rows(report)),
@@ -156,20 +159,26 @@ def _section(title: str, lines: list[str]) -> list[str]:
 
 
 def show(report: Mapping[str, Any]) -> None:
-    """Print the first table: with rich where it is installed."""
+    """Print the first table, and that of coarse classes, search and none of these where there is one: with rich where
+    it is installed."""
     if report["quick"]:
         print(_quick(report))
     try:
         from rich.console import Console
         from rich.table import Column, Table
     except ImportError:
-        print(aligned(main_rows(report)))
+        print("\n\n".join(aligned(rows) for rows in (main_rows(report), *_shop(shop_rows(report)))))
         return
-    header, *rest = narrow_rows(report)
-    table = Table(*(Column(text, no_wrap=True) for text in header), show_lines=True)
-    for row in rest:
-        table.add_row(*row)
-    Console().print(table)
+    for header, *rest in (narrow_rows(report), *_shop(narrow_shop_rows(report))):
+        table = Table(*(Column(text, no_wrap=True) for text in header), show_lines=True)
+        for row in rest:
+            table.add_row(*row)
+        Console().print(table)
+
+
+def _shop(rows: list[Row]) -> list[list[Row]]:
+    """The table, or none where it has only a header."""
+    return [rows] if len(rows) > 1 else []
 
 
 def _plain(value: object) -> str:

@@ -8,6 +8,7 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
+from benchmarks.shop import IN_ONE, SHOP, drop_name
 from runtimes import RecipeError
 
 _EACH = {
@@ -22,11 +23,16 @@ _EACH = {
     "first_call_ms": "first call in a fresh process, ms",
     "memory_mb": "peak resident memory in a fresh process, MB",
     "bytes": "size on disk of what the target needs",
+    **{name: f"{title}, {'0..1' if name in IN_ONE else 'per cent'}" for name, title in SHOP.items()},
 }
 _STUDENT = {
     "zero_shot.drop": "points of top-1 lost to the teacher on the same target",
     "answers.drop": "points of answers lost to the teacher on the same target",
     "map_drop": "mAP (0..1) lost to the teacher on the same target",
+    **{
+        drop_name(name): f"{'0..1' if name in IN_ONE else 'points'} lost to the teacher of: {title}"
+        for name, title in SHOP.items()
+    },
     "speedup.f32": "times faster than the teacher's fp32 graph computed in f32",
     "speedup.default": "times faster than the teacher's fp32 graph as the engine likes it",
     "speedup.own_f32": "times faster than the student's own fp32 graph computed in f32",

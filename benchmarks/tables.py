@@ -60,16 +60,16 @@ def narrow_rows(report: Report) -> list[Row]:
         rows.append(
             (
                 f"{model}\n{target}\n{compute}",
-                *(_lines(right, gone and f"lost {gone}") for right, gone in ((top1, lost), (answers, asked))),
-                _lines(f"{ms} ms", speed, default and f"default {default}"),
-                _lines(size, memory),
+                *(lines(right, gone and f"lost {gone}") for right, gone in ((top1, lost), (answers, asked))),
+                lines(f"{ms} ms", speed, default and f"default {default}"),
+                lines(size, memory),
             )
         )
     return rows
 
 
-def _lines(*texts: str) -> str:
-    """One text below the other, an interval on a line of its own."""
+def lines(*texts: str) -> str:
+    """Texts for one cell of a narrow table: one below the other, an interval on a line of its own."""
     return "\n".join(text.replace(" [", "\n[") for text in texts if text)
 
 

@@ -47,24 +47,13 @@ def assemble(model: ModelFiles, contents: Contents, out: Path, tolerate: Tolerat
     arrays = golden_arrays(frames, worst_case(model, targets), texts, spec, tokenizer)
     if model.fusion is not None:
         arrays |= golden_questions(model, arrays["feed/image/image"][:-1], tokenizer(contents.questions), targets[0])
-    files: dict[str, Source] = {"tokenizer.json": tokenizer_text.encode()}
-    graphs: dict[str, dict[str, GraphSpec]] = {}
-    tolerance: dict[str, dict[str, dict[str, float]]] = {}
-    for tower, variants in model.graphs.items():
-        prefix = f"feed/{tower}/"
-        feeds = {name.removeprefix(prefix): array for name, array in arrays.items() if name.startswith(prefix)}
-        graphs[tower], tolerance[tower] = {}, {}
-        for variant, path in variants.items():
-            stored, families = parse_variant(variant)
-            replayed = replay_everywhere(path, feeds, [t for t in targets if t.runtime in families])
-            arrays |= {f"out/{tower}/{variant}/{port}": array for port, array in replayed.outputs.items()}
-            graphs[tower][variant] = graph_spec(path, stored, order_families(families, replayed.milliseconds))
-            tolerance[tower][variant] = (tolerate or tolerances)(
-                f"{contents.name}'s {tower} {variant}", replayed, feeds
-            )
-            files[path.name] = path
+    graphs, tolerance = _prove(model, contents.name, arrays, targets, tolerate or tolerances)
     bank, vectors = _bank(model, contents.labels, tokenizer, targets[0])
-    files |= {"labels.npy": npy_bytes(vectors), "golden.npz": npz_bytes(arrays)}
+    files: dict[str, Source] = {path.name: path for variants in model.graphs.values() for path in variants.values()}
+    files |= {"tokenizer.json": tokenizer_text.encode(), "labels.npy": npy_bytes(vectors)}
+    files["golden.npz"] = npz_bytes(arrays)
+    if contents.card is not None:
+        files["card.md"] = contents.card.encode()
     top = model.fusion
     asks = FusionSpec(top.width, top.image_tokens, top.answers) if top is not None else None
     manifest = Manifest(
@@ -72,7 +61,7 @@ def assemble(model: ModelFiles, contents: Contents, out: Path, tolerate: Tolerat
         space=_space(model),
         dim=model.dim,
         licences=Licences(contents.licence, model.licences),
-        tasks=("classify", "embed_images", "embed_texts", *(["ask"] if asks else [])),
+        tasks=("classify", "embed_images", "embed_texts", "search", *(["ask"] if asks else [])),
         graphs=graphs,
         image=spec,
         text=TextSpec(model.text.max_length, "tokenizer.json", contents.templates),
@@ -81,6 +70,8 @@ def assemble(model: ModelFiles, contents: Contents, out: Path, tolerate: Tolerat
         golden="golden.npz",
         tolerance=tolerance,
         labels=bank,
+        unknown_threshold=contents.unknown_threshold,
+        card="card.md" if contents.card is not None else None,
         provenance={**contents.provenance, "golden_by": str(targets[0])},
     )
     return write_bundle(out, manifest, files)
@@ -98,6 +89,25 @@ class Replayed:
 
 
 Tolerate = Callable[[str, Replayed, Mapping[str, Array]], dict[str, float]]
+
+
+def _prove(
+    model: ModelFiles, name: str, arrays: dict[str, Array], targets: Sequence[Target], tolerate: Tolerate
+) -> tuple[dict[str, dict[str, GraphSpec]], dict[str, dict[str, dict[str, float]]]]:
+    """Graphs and tolerances by tower and variant; what the graphs make of the golden feeds is added to `arrays`."""
+    graphs: dict[str, dict[str, GraphSpec]] = {}
+    tolerance: dict[str, dict[str, dict[str, float]]] = {}
+    for tower, variants in model.graphs.items():
+        prefix = f"feed/{tower}/"
+        feeds = {key.removeprefix(prefix): array for key, array in arrays.items() if key.startswith(prefix)}
+        graphs[tower], tolerance[tower] = {}, {}
+        for variant, path in variants.items():
+            stored, families = parse_variant(variant)
+            replayed = replay_everywhere(path, feeds, [t for t in targets if t.runtime in families])
+            arrays |= {f"out/{tower}/{variant}/{port}": array for port, array in replayed.outputs.items()}
+            graphs[tower][variant] = graph_spec(path, stored, order_families(families, replayed.milliseconds))
+            tolerance[tower][variant] = tolerate(f"{name}'s {tower} {variant}", replayed, feeds)
+    return graphs, tolerance
 
 
 def replay_everywhere(path: Path, feeds: Mapping[str, Array], targets: Sequence[Target]) -> Replayed:
@@ -171,7 +181,7 @@ def _bank(model: ModelFiles, labels: Sequence[Label], tokenizer: Tokenizer, targ
             tokens = tokenizer(label.prompts)
             rows = unit_rows(run_rows(session, {"ids": tokens.ids, "mask": tokens.mask})["embedding"])
             vectors.append(unit_rows(rows.mean(axis=0, keepdims=True))[0])
-            items.append(LabelSpec(label.name, label.prompts, sum(tokens.unknown)))
+            items.append(LabelSpec(label.name, label.prompts, sum(tokens.unknown), label.group, label.text))
     return BankSpec("fp32", "labels.npy", tuple(items)), np.stack(vectors)
 
 

@@ -35,6 +35,8 @@ def evalset(corpus: Corpus, split: Literal["train", "val", "test"]) -> EvalSet:
         label=part.label,
         possible=part.possible,
         questions=tuple((q.image, q.text, q.answer) for q in part.questions),
+        groups=tuple(label.group for label in corpus.labels),
+        texts=tuple(label.text for label in corpus.labels),
     )
 
 

@@ -1,5 +1,5 @@
-"""`python -m compress.distill [RECIPE] [--out DIR] [--set step.field=value ...] [--resume] [--ablate]`: a
-teacher in, a measured int8 student out.
+"""`python -m compress.distill [RECIPE] [--out DIR] [--set step.field=value ...] [--resume] [--steps-from DIR]
+[--ablate]`: a teacher in, a measured int8 student out.
 
 Exit codes: 0 done, 1 the student lost more than its recipe allows, 2 a mistake in what was asked for (one line says
 which), 130 interrupted.
@@ -20,7 +20,7 @@ from compress.command import Parser, complain
 from compress.installed import INSTALL, OURS
 from compress.recipe import Recipe, load_recipe, step_name
 from compress.report import PUBLISHED, write_report
-from compress.steps import StepDone, check_steps, package_version, run_steps
+from compress.steps import DONE, WORK, StepDone, check_steps, package_version, run_steps
 from runtimes import GateFailed, PupilError, RecipeError
 
 if TYPE_CHECKING:
@@ -99,6 +99,32 @@ def claim(out: Path, recipe: Recipe) -> None:
         raise RecipeError(f"cannot write into --out {out}: {error.strerror}; choose another --out") from error
 
 
+def check_steps_from(other: Path) -> None:
+    """Raises RecipeError if the folder `other` holds no run of ours."""
+    if not (other / MARKER).is_file():
+        raise RecipeError(f"--steps-from {other} holds no run of this command; give the --out of an earlier one")
+
+
+def take_steps(other: Path, out: Path) -> None:
+    """Copy finished steps of another run that `out` does not have, as links where the disk can: a second student of
+    one teacher. `run_steps` uses those that are the same in this recipe, and replaces the others."""
+    for done in sorted((other / WORK).glob(f"*/{DONE}")):
+        folder = out / WORK / done.parent.name
+        if not folder.exists() and not done.parent.suffix:
+            building = folder.with_name(folder.name + ".copy")
+            shutil.rmtree(building, ignore_errors=True)
+            shutil.copytree(done.parent, building, copy_function=_link)
+            building.replace(folder)
+
+
+def _link(source: str, target: str) -> None:
+    """Steps never write into a finished one, so both runs may share a file."""
+    try:
+        os.link(source, target)
+    except OSError:
+        shutil.copy2(source, target)
+
+
 def unpublish(out: Path) -> None:
     """Remove bundles, evaluation set and reports of the run before, whole or half-written, so that what lies there is
     of the last finished run.
@@ -123,10 +149,14 @@ def _command(asked: argparse.Namespace) -> None:
     out = asked.out if asked.out is not None else Path("out") / recipe.name
     check_out(out, asked.resume)
     check_space(out, recipe.disk_mb)
+    if asked.steps_from is not None:
+        check_steps_from(asked.steps_from)
     from rich.console import Console  # here, so that a mistake is told without it
 
     check_steps(recipe)
     claim(out, recipe)
+    if asked.steps_from is not None:
+        take_steps(asked.steps_from, out)
     _run(recipe, out, asked, Console(stderr=True, highlight=False, soft_wrap=True))
 
 
@@ -155,7 +185,8 @@ def _run(recipe: Recipe, out: Path, asked: argparse.Namespace, errors: "Console"
 
     shown = Console()
     try:
-        table, paths = write_report(run_steps(recipe, out, asked.resume, on_step, on_start), recipe)
+        resume = asked.resume or asked.steps_from is not None
+        table, paths = write_report(run_steps(recipe, out, resume, on_step, on_start), recipe)
         shown.print(table)
     finally:  # a refused student's rows are those to look at
         if ablation is not None and ablation.rows:
@@ -173,6 +204,9 @@ def _parser() -> argparse.ArgumentParser:
         "--set", action="append", default=[], metavar="step.field=value", help="change one setting; may be repeated"
     )
     parser.add_argument("--resume", action="store_true", help="go on with an earlier run of the same --out")
+    parser.add_argument(
+        "--steps-from", type=Path, metavar="DIR", help="use the finished steps of another run that are the same here"
+    )
     parser.add_argument("--ablate", action="store_true", help="measure the model after each step, and print the rows")
     return parser
 

@@ -28,8 +28,9 @@ class Distilling:
 
     def __init__(self, asked: "Distill", student: ModelFiles, corpus: Corpus, store: Store, draft: Draft) -> None:
         self._asked, self._store, self._seed = asked, store, draft.seed
-        self._normal = student.image.mean, student.image.std
-        self._frames = prepared(corpus.train.images, student.image.size, draft.out, "distill: read train")
+        self._normal, self._size = (student.image.mean, student.image.std), student.image.size
+        edge = store.header.augment.edge(self._size)
+        self._frames = prepared(corpus.train.images, edge, draft.out, "distill: read train")
         self._matches = torch.from_numpy(corpus.train.matches)
         self._rounds = corpus.rounds(asked.batch, "distill")
         self.steps = asked.epochs * self._rounds
@@ -61,7 +62,7 @@ class Distilling:
         order = np.random.default_rng((self._seed, 0, epoch)).permutation(len(self._frames))
         chosen, view = order[at * asked.batch : (at + 1) * asked.batch], epoch % len(self._store.train)
         rng = np.random.default_rng((self._seed, 1, step))
-        batch = augment_batch(self._frames, chosen, header.augment, header.seed, view)
+        batch = augment_batch(self._frames, chosen, header.augment, self._size, header.seed, view)
         spatial, pooled = model.image.tower(to_input(batch, *self._normal))
         images, truth = model.image.projection(pooled), self._matches[chosen]
         wanted = torch.from_numpy(self._store.train[view][chosen])

@@ -140,7 +140,7 @@ class Draft:
 
     def to_json(self) -> str:
         """JSON text; paths are relative to `out`, with forward slashes."""
-        return json.dumps(_encode(self, self._relative), indent=1, sort_keys=True)
+        return json.dumps(_encode(self, self._relative), indent=1)  # in the order in which steps ran
 
     @staticmethod
     def from_json(text: str, out: Path) -> "Draft":

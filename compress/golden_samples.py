@@ -27,7 +27,8 @@ ROOM = 4.0
 @dataclass(frozen=True)
 class Contents:
     """What goes into a bundle besides the model. `golden` samples each are chosen from `frames`, uint8 (H, W, 3), from
-    `texts`, the first half of them from its beginning, and from `questions`.
+    `texts`, the first half of them from its beginning, and from `questions`. `unknown_threshold`: the best label's
+    cosine below which a frame is none of them. `card`: the model card, Markdown.
     """
 
     name: str
@@ -39,6 +40,8 @@ class Contents:
     questions: tuple[str, ...]
     licence: str
     provenance: Mapping[str, str]
+    unknown_threshold: float | None = None
+    card: str | None = None
 
 
 def golden_samples(

@@ -3,19 +3,16 @@ cannot hide from."""
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
 from benchmarks.evalset import EvalSet
 from benchmarks.evaluate import Result
-from benchmarks.stats import holm, mcnemar, paired_bootstrap, paired_drop
+from benchmarks.stats import paired_bootstrap, paired_drop
+from compress.class_losses import ClassLoss, adjusted, class_changes
 from sdk.manifest import Figure
-
-Bools = NDArray[np.bool_]
 
 
 @dataclass(frozen=True)
@@ -27,20 +24,6 @@ class Limits:
     map_drop: float
     answer_drop: float
     alpha: float
-
-
-@dataclass(frozen=True)
-class ClassLoss:
-    """One class, or one answer (`kind`). `points` (0..100): accuracy lost on its `n` samples. `lost` and `won`: images
-    that got worse and better. `p`: McNemar's, adjusted for all classes and answers that were tested."""
-
-    kind: str
-    name: str
-    n: int
-    points: float
-    lost: int
-    won: int
-    p: float
 
 
 @dataclass(frozen=True)
@@ -85,15 +68,15 @@ def judge(teacher: Result, student: Result, evalset: EvalSet, limits: Limits) ->
     drop = paired_drop(teacher.correct, student.correct)
     lost_map = teacher.retrieval.drop_to(student.retrieval)
     labels = [evalset.labels[k] for k in evalset.label[known]]
-    changes = _changes("class", labels, known, teacher.correct, student.correct)
+    changes = class_changes("class", labels, known, teacher.correct, student.correct)
     answers, lost = None, set(known[teacher.correct & ~student.correct].tolist())
     if teacher.answered is not None and student.answered is not None:
         asked = np.array([image for image, _, _ in evalset.questions], np.int64)
         answers = paired_bootstrap(teacher.answered, student.answered, asked)
         said = [answer for _, _, answer in evalset.questions]
-        changes += _changes("answer", said, asked, teacher.answered, student.answered)
+        changes += class_changes("answer", said, asked, teacher.answered, student.answered)
         lost |= set(asked[teacher.answered & ~student.answered].tolist())
-    classes = _adjusted(changes)
+    classes = adjusted(changes)
     losses = [*_averages(drop, lost_map, answers, limits), *_ruined(classes, limits)]
     return Judgement(
         on=student.cell.on,
@@ -134,27 +117,3 @@ def _ruined(classes: tuple[ClassLoss, ...], limits: Limits) -> Iterator[tuple[st
                 f"{each.lost} images worse and {each.won} better, p = {each.p:.2g}, below {limits.alpha:g})",
                 towers,
             )
-
-
-def _changes(kind: str, names: list[str], images: NDArray[np.int64], before: Bools, after: Bools) -> list[ClassLoss]:
-    """Per class what changed, p not adjusted yet. `names`: the true class of each sample, `images`: its image.
-
-    An image counts once per class, by whether more of its samples went wrong or right: McNemar's test wants pairs that
-    are independent, and questions about one image are not.
-    """
-    found = []
-    names_of = np.array(names)
-    change = before.astype(np.int64) - after
-    for name in dict.fromkeys(names):
-        mine = names_of == name
-        _, place = np.unique(images[mine], return_inverse=True)
-        net = np.bincount(place, weights=change[mine])
-        lost, won = int((net > 0).sum()), int((net < 0).sum())
-        points = 100 * float(change[mine].mean())
-        found.append(ClassLoss(kind, name, int(mine.sum()), points, lost, won, mcnemar(lost, won)))
-    return found
-
-
-def _adjusted(changes: list[ClassLoss]) -> tuple[ClassLoss, ...]:
-    adjusted = holm([each.p for each in changes])
-    return tuple(dataclasses.replace(each, p=p) for each, p in zip(changes, adjusted, strict=True))

@@ -17,6 +17,19 @@ def multi_positive_info_nce(logits: Tensor, matches: Tensor) -> Tensor:
     return (_one_way(logits, matches) + _one_way(logits.T, matches.T)) / 2
 
 
+def max_margin_loss(near: Tensor, matches: Tensor, margin: float = 0.2) -> Tensor:
+    """Hinge on the hardest negative, in both directions (VSE++, Faghri et al. 2018, arXiv 1707.05612).
+
+    `near` float32 (N, C): cosines of images and captions; `matches` as above. Each pair that is true must be nearer, by
+    `margin`, than the nearest caption that is false of its image, and than the nearest image that its caption is false
+    of. Returns the mean over true pairs, both directions added; 0 where nothing is known to be false.
+    """
+    positive = (matches == 1).to(near.dtype)
+    false = near.masked_fill(matches != 0, MASKED)
+    short = [(margin + false.amax(dim, keepdim=True) - near).clamp(min=0) * positive for dim in (1, 0)]
+    return (short[0] + short[1]).sum() / positive.sum().clamp(min=1)
+
+
 def feature_loss(student: Tensor, teacher: Tensor) -> Tensor:
     """Squared distance of unit vectors, mean over N (CLIP-KD's feature loss, Yang et al. 2023, arXiv 2307.12732).
 

@@ -17,8 +17,10 @@ import sdk
 from benchmarks.evalset import EvalSet
 from benchmarks.evaluate import Cell, Result, evaluate
 from benchmarks.metrics import question_only
+from benchmarks.shop import as_json, shop_drops, shop_figures
 from benchmarks.stats import clustered, clustered_drop, paired_drop, wilson
 from benchmarks.timing import machine, paired_latency, versions
+from compress.class_losses import losses_by_class
 from compress.engines import cpu_targets
 from compress.progress import bar
 from compress.steps.embed import HELD_OUT_WORDS
@@ -39,14 +41,23 @@ class Measured:
     table: dict[str, Any]
     headline: dict[str, tuple[str, str, str]]
     asked: NDArray[np.int64]
+    evalset: EvalSet
+
+    def wrong(self, who: str) -> dict[str, tuple[int, int]]:
+        """Class -> (labelled images that `who` got wrong, labelled images)."""
+        label = self.evalset.label[self.evalset.label >= 0]
+        wrong = ~self.results[self.headline[who]].correct
+        return {
+            name: (int(wrong[label == k].sum()), int((label == k).sum())) for k, name in enumerate(self.evalset.labels)
+        }
 
     def quality(self, who: str) -> dict[str, Figure]:
         """The figures of `who` ("teacher", "student") that its bundle carries."""
         result = self.results[self.headline[who]]
         found = {"zero_shot.top1": wilson(result.correct), "text_to_image.map": result.retrieval.figure()}
-        return (
-            found if result.answered is None else {**found, "answers.accuracy": clustered(result.answered, self.asked)}
-        )
+        if result.answered is not None:
+            found["answers.accuracy"] = clustered(result.answered, self.asked)
+        return found | shop_figures(result)
 
 
 def measure(
@@ -65,6 +76,7 @@ def measure(
         for who, precision, engine in keys:
             results[who, precision, engine] = evaluate(bundles[who], evalset, Cell(engine, precision), tick)
     headline = {"teacher": keys[0], "student": ("student", "int8", engines[0])}
+    losses = losses_by_class(results[headline["teacher"]], results[headline["student"]], evalset)
     table = {
         "data": {"name": evalset.name, "split": evalset.split, "images": len(evalset.images)},
         "accuracy": _accuracy(results, results[headline["teacher"]], evalset),
@@ -73,10 +85,11 @@ def measure(
         "size": _sizes(open_bundle(teacher), open_bundle(student), engines[0]),
         "words": _words(open_bundle(student)),
         "speed": _speed(bundles, evalset, engines, seconds),
+        **({"classes": [vars(each) for each in losses]} if losses else {}),
         "machine": machine(),
         "versions": versions(*PACKAGES),
     }
-    return Measured(results, table, headline, asked_of(evalset))
+    return Measured(results, table, headline, asked_of(evalset), evalset)
 
 
 def asked_of(evalset: EvalSet) -> NDArray[np.int64]:
@@ -100,9 +113,13 @@ def _accuracy(results: dict[tuple[str, str, str], Result], teacher: Result, eval
         }
         if result.answered is not None:
             row["answers"] = dataclasses.asdict(clustered(result.answered, asked))
+        if shop := shop_figures(result):
+            row["shop"] = as_json(shop)
         if who != "teacher":
             row["top1_drop"] = dataclasses.asdict(paired_drop(teacher.correct, result.correct))
             row["map_drop"] = dataclasses.asdict(teacher.retrieval.drop_to(result.retrieval))
+            if lost_shop := shop_drops(teacher, result):
+                row["shop_drop"] = as_json(lost_shop)
             if result.answered is not None and teacher.answered is not None:
                 lost = clustered_drop(teacher.answered, result.answered, asked)
                 row["answers_drop"] = dataclasses.asdict(lost)

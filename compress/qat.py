@@ -42,8 +42,9 @@ def retrain(draft: Draft, folder: Path, epochs: int, lr: float) -> ModelFiles:
     student: ModelFiles = draft.need("student", "gate")
     spec = student.image
     corpus = open_dataset(draft.dataset.name, draft.dataset.fields).load()
-    frames = prepared(corpus.train.images, spec.size, draft.out, "gate: read train")
     store = _open(draft, corpus)
+    augment = store.header.augment
+    frames = prepared(corpus.train.images, augment.edge(spec.size), draft.out, "gate: read train")
     rounds = len(frames) // BATCH
     if not rounds:
         raise RecipeError(
@@ -52,13 +53,14 @@ def retrain(draft: Draft, folder: Path, epochs: int, lr: float) -> ModelFiles:
     steps = epochs * rounds
     side = load_model(student).image.eval().requires_grad_(False)
     chosen = np.sort(np.random.default_rng(draft.seed).permutation(len(frames))[:CALIBRATION])
-    model = insert_quantizers(side, to_input(frames[chosen], spec.mean, spec.std)).requires_grad_(True)
+    plain = augment_batch(frames, chosen, augment, spec.size, store.header.seed, 0)
+    model = insert_quantizers(side, to_input(plain, spec.mean, spec.std)).requires_grad_(True)
 
     def lesson(step: int) -> Lesson:
         epoch, at = divmod(step, rounds)
         order = np.random.default_rng((draft.seed, epoch)).permutation(len(frames))
         rows, view = order[at * BATCH : (at + 1) * BATCH], epoch % len(store.train)
-        batch = augment_batch(frames, rows, store.header.augment, store.header.seed, view)
+        batch = augment_batch(frames, rows, augment, spec.size, store.header.seed, view)
         return to_input(batch, spec.mean, spec.std), torch.from_numpy(store.train[view][rows])
 
     loss_of = _loss(model, side, _captions(store, corpus), store.header.logit_scale)

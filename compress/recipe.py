@@ -6,6 +6,8 @@ seed = 0
 name = "easy_vqa"
 [teach]            # one table per step, in the order in which they run; fields are those of steps/teach.py
 epochs = 8
+
+With `base = "grocery"` a recipe is that one, but for the settings that it names itself.
 """
 
 import re
@@ -21,7 +23,7 @@ from compress.named import did_you_mean, fill, find_class
 from runtimes import RecipeError
 
 RECIPES = Path(__file__).parent / "recipes"
-TOP = {"name": str, "description": str, "seed": int, "disk_mb": int}
+TOP = {"name": str, "description": str, "base": str, "seed": int, "disk_mb": int}
 
 
 class Step(Protocol):
@@ -55,7 +57,7 @@ def load_recipe(name_or_path: str | Path, overrides: Sequence[str] = ()) -> Reci
     Raises RecipeError for an unknown recipe, step, data set or field, for a value of the wrong type, and for a
     file that is not TOML. Imports no torch: a typo costs less than a second.
     """
-    table = _read(_locate(name_or_path))
+    table = _with_base(_read(_locate(name_or_path)))
     for override in overrides:
         _override(table, override)
     top = {key: value for key, value in table.items() if not isinstance(value, Mapping)}
@@ -101,6 +103,24 @@ def _read(path: Path) -> dict[str, Any]:
         return tomllib.loads(path.read_text(encoding="utf-8"))
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise RecipeError(f"{path} is not valid TOML: {error}") from error
+
+
+def _with_base(table: dict[str, Any]) -> dict[str, Any]:
+    """The recipe's table on top of that of its `base`, if it has one."""
+    if not isinstance(table.get("base"), str):
+        return table
+    below = _read(_locate(table["base"]))
+    if "base" in below:
+        raise RecipeError(f"the base {table['base']!r} has a base itself; name that one, {below['base']!r}, instead")
+    return _merged(below, table)
+
+
+def _merged(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
+    both = {**below, **above}  # in the order of `below`, which is that of the steps
+    for key, value in above.items():
+        if isinstance(value, Mapping) and isinstance(below.get(key), Mapping):
+            both[key] = _merged(below[key], value)
+    return both
 
 
 def _override(table: dict[str, Any], text: str) -> None:

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from compress.command import Parser, complain
 from compress.draft import Draft
 from compress.installed import INSTALL
+from compress.photo_tables import photo_sections
 from compress.recipe import Recipe
 from compress.tables import (
     accuracy_rows,
@@ -137,6 +138,7 @@ def markdown(report: dict[str, Any]) -> str:
         "[pack] only, after every choice was made.\n",
         grid(main_rows(report)),
         "\n## Accuracy through the SDK, by engine\n\n" + grid(accuracy_rows(report)),
+        *photo_sections(report),
         "\n## Do the engines agree?\n\n" + grid(parity_rows(report)),
         "\n## Single-stream time of the image path\n\nA frame in memory to a unit vector, teacher and student in "
         "turn; the speed-up is the median of paired ratios.\n\n" + grid(speed_rows(report)),

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from benchmarks.tables import Row, grid, interval, megabytes, percent
+from compress.photo_tables import class_main_row, shop_main_rows
 
 __all__ = ["Row", "grid", "interval", "megabytes", "percent"]
 
@@ -35,6 +36,8 @@ def main_rows(report: dict[str, Any]) -> list[Row]:
             f"{0 - student['map_drop']['value']:+.3f} {gain(student['map_drop'], 3)}",
         ),
         *_answer_row(report, teacher, student),
+        *shop_main_rows(teacher, student),
+        *class_main_row(report),
         (
             "image tower",
             *(f"{params[who] / 1e6:.2f} M params" for who in ("teacher", "student")),

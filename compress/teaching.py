@@ -16,10 +16,11 @@ from torch.nn import functional as F
 from compress.augment import augment_batch
 from compress.data import Corpus
 from compress.draft import Draft
-from compress.losses import cosines, multi_positive_info_nce
+from compress.losses import cosines, max_margin_loss, multi_positive_info_nce
 from compress.models import image_tower, text_tower
 from compress.models.dual_encoder import Shape, build, to_input
 from compress.prepared import prepared
+from compress.progress import bar
 from compress.questions import Questions, tokens
 from compress.schedule import Optimizer, warm_cosine
 
@@ -28,31 +29,41 @@ if TYPE_CHECKING:
 
 
 class Lesson:
-    """`model`: the teacher in training. `steps`: how many there are. All randomness is of (seed, epoch or step)."""
+    """`model`: the teacher in training. `probe_steps`, `steps`, `head_steps`: how many there are of each kind: what is
+    fresh on stored features, all but the text tower, answers on stored features. All randomness is of (seed, epoch or
+    step)."""
 
     def __init__(self, asked: "Teach", shape: Shape, corpus: Corpus, draft: Draft) -> None:
         torch.manual_seed(draft.seed)
         self._asked, self._seed = asked, draft.seed
         self._tower = image_tower(asked.image)
-        self._frames = prepared(corpus.train.images, asked.size, draft.out, "teach: read train")
+        edge = asked.augment.edge(asked.size)
+        self._frames = prepared(corpus.train.images, edge, draft.out, "teach: read train")
+        self._plain = prepared(corpus.train.images, asked.size, draft.out, "teach: read train")
         self._matches = torch.from_numpy(corpus.train.matches)
+        self._label = torch.from_numpy(corpus.train.label)
         self._rounds = corpus.rounds(asked.batch, "teach")
-        self.steps = asked.epochs * self._rounds
+        self.probe_steps, self.steps = (epochs * self._rounds for epochs in (asked.probe_epochs, asked.epochs))
         self.head_steps = asked.head_epochs * self._rounds if corpus.answers else 0
         self.model = build(shape).to(memory_format=torch.channels_last)
         self.model.text.tower.requires_grad_(False)
         self._read(corpus, shape)
 
     def _read(self, corpus: Corpus, shape: Shape) -> None:
-        """The frozen text tower sees every text once: pooled features of captions, tokens of questions."""
+        """The frozen text tower sees every text once: pooled features of captions and prompts, tokens of questions."""
         tokenizer = text_tower(shape.text).tokenizer(shape.text_options, shape.max_length)
         tower = self.model.text.tower.eval()
         with torch.no_grad():
             self._captions = [tower(*tokens(tokenizer, wordings))[1] for wordings in corpus.captions]
+            prompts = [tower(*tokens(tokenizer, label.prompts))[1] for label in corpus.labels]
             self._questions = None
             if corpus.answers:
                 self._questions = Questions(corpus.train.questions, corpus.answers, tokenizer)
                 self._tokens = tower(self._questions.ids, self._questions.mask)[0]
+        self._prompts = torch.cat(prompts)
+        owner = torch.repeat_interleave(torch.arange(len(prompts)), torch.tensor([len(each) for each in prompts]))
+        # (K, prompts) that adds up a label's prompts: its vector is their mean, as on the device.
+        self._owner = F.one_hot(owner).T.to(torch.float32)
 
     def head(self) -> nn.ModuleList:
         """What stands on top of the towers to answer questions: both projections of tokens, and the fusion."""
@@ -61,8 +72,19 @@ class Lesson:
 
     def head_optimizer(self) -> Optimizer:
         """For the head alone."""
-        groups = [{"params": list(self.head().parameters()), "lr": self._asked.projection_lr}]
-        return warm_cosine(groups, self.head_steps, self._asked.warmup, self._asked.weight_decay)
+        return self._fresh_optimizer(self.head(), self.head_steps)
+
+    def probe(self) -> nn.ModuleList:
+        """The fresh projections into the joint space."""
+        return nn.ModuleList([self.model.image.projection, self.model.text.projection])
+
+    def probe_optimizer(self) -> Optimizer:
+        """For them alone."""
+        return self._fresh_optimizer(self.probe(), self.probe_steps)
+
+    def _fresh_optimizer(self, module: nn.Module, steps: int) -> Optimizer:
+        groups = [{"params": list(module.parameters()), "lr": self._asked.projection_lr}]
+        return warm_cosine(groups, steps, self._asked.warmup, self._asked.weight_decay)
 
     def optimizer(self) -> Optimizer:
         """The tower learns at `lr`, what is fresh at `projection_lr`."""
@@ -74,39 +96,76 @@ class Lesson:
         ]
         return warm_cosine(groups, self.steps, self._asked.warmup, self._asked.weight_decay)
 
+    def probe_loss(self, step: int) -> Tensor:
+        """Captions and labels, on the pooled features of the plain train images."""
+        chosen, rng = self._draw(step)
+        return self._meet(self._pooled[chosen], chosen, rng)
+
     def loss(self, step: int) -> Tensor:
         """The weighted sum of the tasks over the batch of this step, a scalar in nats."""
         asked, model, epoch = self._asked, self.model, step // self._rounds
-        chosen, rng = self._draw(step)
+        chosen, rng = self._draw(self.probe_steps + step)
+        size = asked.small_size if epoch < asked.small_epochs else asked.size
         # View 0 is the plain frame; here every epoch is a view of its own.
-        batch = augment_batch(self._frames, chosen, asked.augment, self._seed, epoch + 1)
-        spatial, pooled = model.image.tower(to_input(batch, self._tower.MEAN, self._tower.STD))
+        batch = augment_batch(self._frames, chosen, asked.augment, size, self._seed, epoch + 1)
+        images = to_input(batch, self._tower.MEAN, self._tower.STD)
+        if not asked.mixup:
+            spatial, pooled = model.image.tower(images)
+            loss = self._meet(pooled, chosen, rng)
+            return loss if self._questions is None else loss + asked.answer * self._ask(spatial, chosen, rng)
+        share, others = float(rng.beta(asked.mixup, asked.mixup)), rng.permutation(len(chosen))
+        pooled = model.image.tower(share * images + (1 - share) * images[others])[1]
+        return share * self._meet(pooled, chosen, rng) + (1 - share) * self._meet(pooled, chosen[others], rng)
+
+    def _meet(self, pooled: Tensor, chosen: NDArray[np.int64], rng: np.random.Generator) -> Tensor:
+        """Pooled features (N, width) of the images `chosen` against captions and labels, a scalar."""
+        asked, model = self._asked, self.model
+        images, matches = model.image.projection(pooled), self._matches[chosen]
         texts = torch.stack([wordings[rng.integers(len(wordings))] for wordings in self._captions])
-        logits = model.scale() * cosines(model.image.projection(pooled), model.text.projection(texts))
-        loss: Tensor = asked.align * multi_positive_info_nce(logits, self._matches[chosen])
-        if self._questions is None:
-            return loss
-        return loss + asked.answer * self._answer_loss(self._questions, spatial, chosen, rng)
+        near = cosines(images, model.text.projection(texts))
+        loss: Tensor = asked.align * multi_positive_info_nce(model.scale() * near, matches)
+        if asked.margin:
+            loss = loss + asked.margin * max_margin_loss(near, matches)
+        known = self._label[chosen] >= 0
+        if asked.label and known.any():
+            classes = self._owner @ F.normalize(model.text.projection(self._prompts), dim=-1)
+            logits = model.scale() * cosines(images[known], classes)
+            loss = loss + asked.label * F.cross_entropy(
+                logits, self._label[chosen][known], label_smoothing=asked.smoothing
+            )
+        return loss
 
     @cached_property
-    def _features(self) -> Tensor:
+    def _pooled(self) -> Tensor:
+        """Pooled features of the plain train images by the tower as it came, float32 (N, width)."""
+        return self._encode(1)
+
+    @cached_property
+    def _spatial(self) -> Tensor:
         """The trained tower's tokens of the plain train images, float32 (N, T, token_width)."""
-        with torch.no_grad():
-            parts = (self._frames[at : at + 256] for at in range(0, len(self._frames), 256))
-            tower, normal = self.model.image.tower.eval(), (self._tower.MEAN, self._tower.STD)
-            return torch.cat([tower(to_input(part, *normal))[0] for part in parts])
+        return self._encode(0)
+
+    @torch.no_grad()
+    def _encode(self, output: int) -> Tensor:
+        tower, normal = self.model.image.tower.eval(), (self._tower.MEAN, self._tower.STD)
+        starts = range(0, len(self._plain), 64)
+        with bar("teach: features", len(starts)) as tick:
+            found = []
+            for at in starts:
+                found.append(tower(to_input(self._plain[at : at + 64], *normal))[output])
+                tick("")
+        return torch.cat(found)
 
     def head_loss(self, step: int) -> Tensor:
         """Questions alone, on the features of the tower as it is now."""
-        if self._questions is None:
-            raise TypeError("there are no questions: the head has no steps")
-        chosen, rng = self._draw(self.steps + step)
-        return self._answer_loss(self._questions, self._features[chosen], chosen, rng)
+        chosen, rng = self._draw(self.probe_steps + self.steps + step)
+        return self._ask(self._spatial[chosen], chosen, rng)
 
-    def _answer_loss(
-        self, questions: Questions, spatial: Tensor, chosen: NDArray[np.int64], rng: np.random.Generator
-    ) -> Tensor:
+    def _ask(self, spatial: Tensor, chosen: NDArray[np.int64], rng: np.random.Generator) -> Tensor:
         """Cross-entropy of answers; `spatial`: the tower's tokens of the images `chosen`."""
+        questions = self._questions
+        if questions is None:
+            raise TypeError("there are no questions: nothing can be asked")
         pairs = questions.of(chosen, self._asked.questions, rng)
         if not len(pairs.asked):  # nothing was asked about these images
             return spatial.new_zeros(())

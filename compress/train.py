@@ -10,6 +10,7 @@ import os
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
+from compress.average import Average
 from compress.progress import bar
 from runtimes import RecipeError
 
@@ -27,6 +29,16 @@ EVERY_VARIABLE = "PUPIL_CHECKPOINT_SECONDS"
 SHARE = 0.05
 
 
+@dataclass
+class State:
+    """What a training changes, all of it in its checkpoint."""
+
+    model: nn.Module
+    optimizer: Optimizer
+    schedule: LRScheduler
+    average: Average | None
+
+
 def train(
     title: str,
     model: nn.Module,
@@ -34,17 +46,20 @@ def train(
     steps: int,
     loss_of: Callable[[int], Tensor],
     checkpoint: Path,
+    average: float = 0.0,
 ) -> None:
     """Train `model` for `steps` steps; `loss_of(step)` is the loss of that step's batch, a scalar.
 
     `checkpoint`: the file that holds the state; training goes on from it when it is there. `title` is what the bar
     says. Frozen parameters (`requires_grad` off) are not kept: the caller builds them again. Leaves the model in eval
-    mode. Raises RecipeError when a loss is not finite, or the checkpoint is damaged or of another model; OSError when
-    the disk is full.
+    mode, with the average of its weights over the steps if `average` (see compress/average.py) is above 0. Raises
+    RecipeError when a loss is not finite, or the checkpoint is damaged or of another model; OSError when the disk is
+    full.
     """
     updates, schedule = optimizer
     pause = _seconds_between()
-    done = _restore(checkpoint, model, updates, schedule, steps)
+    state = State(model, updates, schedule, Average(_trained(model), average) if average else None)
+    done = _restore(checkpoint, state, steps)
     model.train()
     saved = time.monotonic()
     with repeatable(), bar(title, steps, done) as tick:
@@ -57,13 +72,17 @@ def train(
             loss.backward()  # type: ignore[no-untyped-call]
             updates.step()
             schedule.step()
+            if state.average is not None:
+                state.average.update(_trained(model), step)
             tick(f"loss {value:.3f}")
             # The last one too: what comes after training in the same step of the recipe may be killed as well.
             if time.monotonic() - saved >= pause or step + 1 == steps:
                 started = time.monotonic()
-                _save(checkpoint, model, updates, schedule, step + 1)
+                _save(checkpoint, state, step + 1)
                 saved = time.monotonic()
                 pause = max(pause, (saved - started) / SHARE)
+    if state.average is not None:
+        model.load_state_dict(state.average.tensors, strict=False)
     model.eval()
 
 
@@ -103,18 +122,19 @@ def _trained(model: nn.Module) -> dict[str, Tensor]:
     return {name: tensor for name, tensor in model.state_dict().items() if name not in frozen}
 
 
-def _save(file: Path, model: nn.Module, optimizer: Optimizer, schedule: LRScheduler, step: int) -> None:
-    state = {
+def _save(file: Path, state: State, step: int) -> None:
+    table = {
         "step": step,
-        "model": _trained(model),
-        "optimizer": optimizer.state_dict(),
-        "schedule": schedule.state_dict(),
+        "model": _trained(state.model),
+        "optimizer": state.optimizer.state_dict(),
+        "schedule": state.schedule.state_dict(),
+        "average": state.average.tensors if state.average is not None else {},
         "generator": torch.get_rng_state(),
     }
     building = file.with_suffix(".tmp")
     with building.open("wb") as out:
         try:
-            torch.save(state, out)
+            torch.save(table, out)
         except RuntimeError as error:
             # What breaks the writing (a full disk, Ctrl-C) comes out of torch as a broken zip file.
             if isinstance(error.__context__, OSError | KeyboardInterrupt):
@@ -125,18 +145,22 @@ def _save(file: Path, model: nn.Module, optimizer: Optimizer, schedule: LRSchedu
     building.replace(file)
 
 
-def _restore(file: Path, model: nn.Module, optimizer: Optimizer, schedule: LRScheduler, steps: int) -> int:
+def _restore(file: Path, state: State, steps: int) -> int:
     """Load the state and return how many steps it has seen; 0 when there is none."""
     if not file.exists():
         return 0
     try:
-        state: dict[str, Any] = torch.load(file, map_location="cpu", weights_only=True)
-        if state["model"].keys() != _trained(model).keys() or not 0 < state["step"] <= steps:
+        table: dict[str, Any] = torch.load(file, map_location="cpu", weights_only=True)
+        wanted = _trained(state.model).keys()
+        averaged = wanted if state.average is not None else set()
+        if table["model"].keys() != wanted or table["average"].keys() != averaged or not 0 < table["step"] <= steps:
             raise ValueError("it is of another model or another number of steps")
-        model.load_state_dict(state["model"], strict=False)  # frozen weights are not in it
-        optimizer.load_state_dict(state["optimizer"])
-        schedule.load_state_dict(state["schedule"])
-        torch.set_rng_state(state["generator"])
-        return int(state["step"])
+        state.model.load_state_dict(table["model"], strict=False)  # frozen weights are not in it
+        state.optimizer.load_state_dict(table["optimizer"])
+        state.schedule.load_state_dict(table["schedule"])
+        if state.average is not None:
+            state.average.tensors = table["average"]
+        torch.set_rng_state(table["generator"])
+        return int(table["step"])
     except Exception as error:  # whatever a damaged file makes torch raise
         raise RecipeError(f"the checkpoint {file} cannot be used ({error}); remove it and run again") from error

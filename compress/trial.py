@@ -18,7 +18,9 @@ from compress.draft import Draft, ModelFiles
 from compress.engines import cpu_targets
 from compress.judge import Judgement, Limits, judge
 from compress.progress import bar
+from compress.unknown_threshold import unknown_threshold, write_threshold
 from runtimes import GateFailed, Unavailable, VerifyError
+from sdk.bundle import open_bundle
 
 ATTEMPTS = "attempts.json"
 
@@ -61,6 +63,7 @@ class Trial:
         self.teacher = draft.folder / "teacher"
         self._assemble(draft.need("teacher", "gate"), "teacher", self.teacher)
         self._answers = self._evaluate(self.teacher, "fp32", "gate: teacher")
+        self._results = {self.teacher: self._answers}
 
     def attempt(self, what: str, model: ModelFiles, number: int, precision: str = "int8") -> Attempt:
         """Assemble the bundle of `model` in `draft.folder`, evaluate it in that precision, judge it on every engine."""
@@ -73,11 +76,19 @@ class Trial:
             results = self._evaluate(bundle, precision, f"gate: {what}")
         except (Unavailable, VerifyError) as error:  # it gives vectors that are zero or not finite
             return Attempt(what, model, bundle, (), (str(error),))
+        self._results[bundle] = results
         judged = tuple(
             judge(teacher, student, self.val, self._limits)
             for teacher, student in zip(self._answers, results, strict=True)
         )
         return Attempt(what, model, bundle, judged, tuple(text for each in judged for text in each.failures))
+
+    def calibrate(self, bundle: Path, share: float) -> float:
+        """Write into a bundle that was judged here the cosine below which `share` (0..1) of the labelled validation
+        images lie, on the first engine; returns it."""
+        threshold = unknown_threshold(open_bundle(bundle), self._results[bundle][0], self.val, share)
+        write_threshold(bundle, threshold)
+        return threshold
 
     def folder(self, number: int) -> Path:
         """Where attempt `number` may write; made if it is not there."""

@@ -18,12 +18,14 @@ from sdk.choose import RanOn
 from sdk.frames import read_frame
 from sdk.student import Student, load
 from sdk.tasks import Answer
+from sdk.tasks.search import Hit
 
 __all__ = [
     "Answer",
     "Bundle",
     "BundleError",
     "FeedError",
+    "Hit",
     "PupilError",
     "RanOn",
     "Student",

@@ -1,4 +1,4 @@
-"""`python -m sdk`: try a bundle on an image or ask it about one, inspect it, verify it on this machine, slim it."""
+"""`python -m sdk`: try a bundle on an image or ask it about one, search photos, inspect it, verify it here, slim it."""
 
 from __future__ import annotations
 
@@ -10,18 +10,27 @@ import sys
 from pathlib import Path
 from typing import NoReturn, TextIO
 
+import numpy as np
+
 import sdk
-from runtimes import FeedError, PupilError
+from runtimes import FeedError, PupilError, Unavailable
 from sdk.bundle import Bundle, open_bundle
+from sdk.card import read_card
 from sdk.choose import PRECISIONS
+from sdk.describe import describe
 from sdk.golden import verify
+from sdk.places import find
 from sdk.slim import slim
 
-USAGE = """python -m sdk BUNDLE IMAGE [--labels a,b,c] [--k K] [--on TARGET] [--precision P]
+USAGE = """python -m sdk BUNDLE IMAGE [--labels a,b,c] [--k K] [--groups] [--on TARGET] [--precision P]
        python -m sdk BUNDLE IMAGE --ask QUESTION [--ask QUESTION ...] [--on TARGET] [--precision P]
+       python -m sdk search BUNDLE TEXT PHOTO [PHOTO ...] [--k K] [--on TARGET] [--precision P]
        python -m sdk inspect BUNDLE
+       python -m sdk card BUNDLE
        python -m sdk verify BUNDLE
-       python -m sdk slim BUNDLE --for TARGET [--precision P] [--no-text] --out DIR"""
+       python -m sdk slim BUNDLE --for TARGET [--precision P] [--no-text] --out DIR
+
+BUNDLE is a folder, or the bare name of one in bundles/ here, beside the sdk package, or in the cache folder."""
 
 _CLOSED = 141  # what a shell calls a program that a closed pipe ended
 
@@ -33,7 +42,7 @@ def main(arguments: list[str] | None = None) -> int:
         if isinstance(stream, io.TextIOWrapper):  # a label may hold what the console cannot write
             stream.reconfigure(errors="backslashreplace")
     logging.basicConfig(format="%(message)s")
-    commands = {"inspect": _inspect, "verify": _verify, "slim": _slim}
+    commands = {"search": _search, "inspect": _inspect, "card": _card, "verify": _verify, "slim": _slim}
     try:
         code = commands[argv[0]](argv[1:]) if argv and argv[0] in commands else _look(argv)
         sys.stdout.flush()
@@ -61,8 +70,13 @@ class _Parser(argparse.ArgumentParser):
 
 def _parser(name: str) -> argparse.ArgumentParser:
     parser = _Parser(prog=f"python -m sdk {name}".strip(), usage=USAGE)
-    parser.add_argument("bundle", type=Path)
+    parser.add_argument("bundle")  # no Path, which would make the bare name "x" of "./x"
     return parser
+
+
+def _add_where(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--on", help="a target such as ov:cpu; without it the first that proves itself")
+    parser.add_argument("--precision", choices=list(PRECISIONS))
 
 
 def _look(argv: list[str]) -> int:
@@ -72,26 +86,33 @@ def _look(argv: list[str]) -> int:
     what.add_argument("--labels", help="comma-separated; without it the bundle's own label bank")
     what.add_argument("--ask", action="append", metavar="QUESTION", help="in place of labels; may come several times")
     parser.add_argument("--k", type=int, help="how many labels (3)")
-    parser.add_argument("--on", help="a target such as ov:cpu; without it the first that proves itself")
-    parser.add_argument("--precision", choices=list(PRECISIONS))
+    parser.add_argument("--groups", action="store_true", help="answer with groups of labels")
+    _add_where(parser)
     args = parser.parse_args(argv)
-    if args.ask is not None and args.k is not None:
-        parser.error("argument --k: not allowed with argument --ask: a question has one answer")
+    for name, given in (("--k", args.k is not None), ("--groups", args.groups)):
+        if args.ask is not None and given:
+            parser.error(f"argument {name}: not allowed with argument --ask: a question has one answer")
     labels = [label.strip() for label in args.labels.split(",")] if args.labels is not None else None
     with sdk.load(args.bundle, on=args.on, precision=args.precision) as student:
         if args.ask is not None:
             answers = student.task("ask")(args.image, args.ask)
             lines = [f"{answer.label}   {question}" for answer, question in zip(answers, args.ask, strict=True)]
         else:
-            answers = student.task("classify")(args.image, labels, 3 if args.k is None else args.k)
+            answers = student.task("classify")(args.image, labels, 3 if args.k is None else args.k, groups=args.groups)
             lines = [answer.label for answer in answers]
+        if not answers[0].known:
+            _say(f"none of these (best cosine below {student.bundle.manifest.unknown_threshold:g})")
         for answer, line in zip(answers, lines, strict=True):
             _say(f"{answer.score:6.1%}  {line}{_note(answer)}")
-        for tower, ran in student.ran_on.items():
-            _say(f"        {tower}: {ran.target}, {ran.variant}, computed in {ran.compute} ({ran.why})")
-            for each in ran.tried:
-                _say(f"        {tower}: not {each.target}, {each.variant}: {each.reason}")
+        _say_where(student)
     return 0
+
+
+def _say_where(student: sdk.Student) -> None:
+    for tower, ran in student.ran_on.items():
+        _say(f"        {tower}: {ran.target}, {ran.variant}, computed in {ran.compute} ({ran.why})")
+        for each in ran.tried:
+            _say(f"        {tower}: not {each.target}, {each.variant}: {each.reason}")
 
 
 def _note(answer: sdk.Answer) -> str:
@@ -99,38 +120,38 @@ def _note(answer: sdk.Answer) -> str:
     return f"   ({', '.join(notes)})" if notes else ""
 
 
+def _search(argv: list[str]) -> int:
+    parser = _parser("search")
+    parser.add_argument("text")
+    parser.add_argument("photos", nargs="+", metavar="photo", type=Path)
+    parser.add_argument("--k", type=int, default=5, help="how many photos (5)")
+    _add_where(parser)
+    args = parser.parse_args(argv)
+    with sdk.load(args.bundle, on=args.on, precision=args.precision) as student:
+        among = np.concatenate([student.embed_images(photo) for photo in args.photos])  # a photo in memory at a time
+        for hit in student.search(args.text, among, args.k):
+            _say(f"{hit.score:6.3f}  {args.photos[hit.index]}")
+        _say_where(student)
+    return 0
+
+
 def _inspect(argv: list[str]) -> int:
-    bundle = open_bundle(_parser("inspect").parse_args(argv).bundle)
-    manifest = bundle.manifest
-    size = sum(entry.bytes for entry in manifest.files.values())
-    _say(f"{manifest.name}   format {manifest.format}   {size / 1e6:.1f} MB   {bundle.hash[:16]}")
-    _say(f"tasks     {', '.join(manifest.tasks)}")
-    _say(f"licence   {manifest.licences.package}; made from: {_pairs(manifest.licences.upstream)}")
-    _say(
-        f"frames    {manifest.image.size} x {manifest.image.size}, {manifest.image.resize}, crop {manifest.image.crop}"
-    )
-    if manifest.text:
-        _say(f"texts     {manifest.text.length} tokens")
-    if manifest.labels:
-        _say(f"labels    {len(manifest.labels.items)}: {', '.join(item.label for item in manifest.labels.items)}")
-    if manifest.fusion:
-        _say(f"answers   {len(manifest.fusion.answers)}: {', '.join(manifest.fusion.answers)}")
-    for tower, variants in manifest.graphs.items():
-        for variant, graph in variants.items():
-            megabytes = manifest.files[graph.file].bytes / 1e6
-            _say(
-                f"graph     {tower:<7}{variant:<6}{megabytes:8.2f} MB {graph.params / 1e6:7.2f} M params "
-                f"{graph.macs / 1e6:9.1f} M macs   for {', '.join(graph.families)}"
-            )
-    for metric, figures in manifest.quality.items():
-        for who, f in figures.items():
-            _say(f"quality   {metric} {who}: {f.value:.4g} [{f.low:.4g}, {f.high:.4g}] n={f.n}")
-    _say(f"made      {_pairs(manifest.provenance)}")
+    for line in describe(open_bundle(find(_parser("inspect").parse_args(argv).bundle))):
+        _say(line)
+    return 0
+
+
+def _card(argv: list[str]) -> int:
+    bundle = open_bundle(find(_parser("card").parse_args(argv).bundle))
+    if bundle.manifest.card is None:
+        raise Unavailable(f"{bundle.path} has no model card; ask its maker, or run: python -m sdk inspect BUNDLE")
+    for line in read_card(bundle.file(bundle.manifest.card)).splitlines():
+        _say(line.expandtabs())
     return 0
 
 
 def _verify(argv: list[str]) -> int:
-    bundle: Bundle = open_bundle(_parser("verify").parse_args(argv).bundle)
+    bundle: Bundle = open_bundle(find(_parser("verify").parse_args(argv).bundle))
     verdicts = verify(bundle)
     _say(f"{'':6}{'what':<14}{'target':<14}{'computed in':<14}{'error':>10}{'tolerance':>12}")
     for v in verdicts:
@@ -151,14 +172,10 @@ def _slim(argv: list[str]) -> int:
     parser.add_argument("--precision", choices=list(PRECISIONS), help="without it the smallest")
     parser.add_argument("--no-text", action="store_true", help="leave the text tower behind; the label bank stays")
     args = parser.parse_args(argv)
-    made = slim(open_bundle(args.bundle), args.target, args.out, text=not args.no_text, precision=args.precision)
+    made = slim(open_bundle(find(args.bundle)), args.target, args.out, text=not args.no_text, precision=args.precision)
     size = sum(entry.bytes for entry in made.manifest.files.values())
     _say(f"{args.out}: {size / 1e6:.2f} MB, {made.hash[:16]}")
     return 0
-
-
-def _pairs(table: object) -> str:
-    return ", ".join(f"{k} {v}" for k, v in table.items()) if isinstance(table, dict) else "-"
 
 
 if __name__ == "__main__":

@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from runtimes import Array, BundleError, Unavailable
+from sdk.card import read_card
 from sdk.manifest import FORMAT, REQUIRES, FileEntry, GraphSpec, Manifest
 from sdk.onnx_scan import check_onnx
 from sdk.schema import parse, read_json
@@ -27,7 +28,7 @@ _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,127}")
 _MAX_MANIFEST = 64 << 20
 _MAX_FILES = 256
 _MAX_ARRAY = 256 << 20
-_NORM_SLACK = 1e-3  # a vector that was normalised in another precision still passes
+NORM_SLACK = 1e-3  # a vector that was normalised in another precision still passes
 
 
 @dataclass(frozen=True)
@@ -85,7 +86,7 @@ class Bundle:
                 f"{bank.vectors} of {self.path} must be float32 {wanted}, is {vectors.dtype} {vectors.shape}"
             )
         norms = np.linalg.norm(vectors.astype(np.float64), axis=1)
-        if not (np.abs(norms - 1) < _NORM_SLACK).all():  # a NaN is not below
+        if not (np.abs(norms - 1) < NORM_SLACK).all():  # a NaN is not below
             raise BundleError(f"{bank.vectors} of {self.path} holds a vector that is not of unit length")
         return vectors
 
@@ -115,6 +116,8 @@ def open_bundle(path: Path | str) -> Bundle:
         _check_files(root, manifest.files)
         _check_references(root, manifest)
         check_specs(root, manifest)
+        if manifest.card is not None:
+            read_card(root / manifest.card)
         for tower, variants in manifest.graphs.items():
             for variant, graph in variants.items():
                 _check_graph(root, graph, f"graphs.{tower}.{variant}")
@@ -172,6 +175,7 @@ def _check_references(root: Path, manifest: Manifest) -> None:
     used = [manifest.golden]
     used += [manifest.text.tokenizer] if manifest.text else []
     used += [manifest.labels.vectors] if manifest.labels else []
+    used += [manifest.card] if manifest.card is not None else []
     for variants in manifest.graphs.values():
         for graph in variants.values():
             used += [graph.file, *graph.external]

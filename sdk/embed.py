@@ -13,7 +13,7 @@ from runtimes import Array, FeedError, Unavailable
 from sdk.bundle import Bundle
 from sdk.frames import Frame, read_frame
 from sdk.golden import unit_rows
-from sdk.resize import prepare
+from sdk.resize import ENOUGH, prepare
 from sdk.text import Tokenizer, Tokens
 
 Run = Callable[[str, Mapping[str, Array]], Mapping[str, Array]]
@@ -32,11 +32,16 @@ class Embedder:
         self._tokenizer: Tokenizer | None = None
 
     def prepare(self, frame: object, color: str = "rgb") -> Frame:
-        """One frame of any accepted kind to the model's uint8 (S, S, 3) RGB. Raises FeedError."""
-        read = read_frame(frame, color)
-        if read.shape == self._shape:  # as `prepare` would leave it
-            return read
-        return prepare(read, self._spec.size, self._spec.resize, self._spec.crop)
+        """One frame of any accepted kind to the model's uint8 (S, S, 3) RGB; of a large JPEG, a reduced picture.
+
+        Raises FeedError.
+        """
+        # Turning OpenCV's channels round costs more than the resize, unless there are few pixels left.
+        later = color == "bgr" and isinstance(frame, np.ndarray)
+        ready = read_frame(frame, "rgb" if later else color, least=ENOUGH * self._spec.size)
+        if ready.shape != self._shape:
+            ready = prepare(ready, self._spec.size, self._spec.resize, self._spec.crop)
+        return read_frame(ready, color) if later else ready
 
     def images(self, frames: Sequence[object], color: str = "rgb") -> NDArray[np.float32]:
         """Embed N frames: float32 (N, D), unit norm. Raises FeedError naming the frame that cannot be used."""

@@ -20,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from runtimes import FeedError
-from sdk.image_header import read_header
+from sdk.image_header import ImageHeader, read_header
 from sdk.resize import Frame, prepare
 
 __all__ = ["Frame", "prepare", "read_frame"]
@@ -29,6 +29,9 @@ MAX_PIXELS = 64_000_000
 MAX_BYTES = 64 * 2**20
 MIN_SIDE = 8
 _ORIENTATION = 0x0112  # the EXIF tag
+
+# By what the sides are divided. Not 8: what it changes was more than embeddings tolerate.
+_FLAGS = {1: cv2.IMREAD_COLOR, 2: cv2.IMREAD_REDUCED_COLOR_2, 4: cv2.IMREAD_REDUCED_COLOR_4}
 
 _TO_RGB = {
     ("rgb", 1): cv2.COLOR_GRAY2RGB,
@@ -39,7 +42,7 @@ _TO_RGB = {
 }
 
 
-def read_frame(source: object, color: str = "rgb", max_pixels: int = MAX_PIXELS) -> Frame:
+def read_frame(source: object, color: str = "rgb", max_pixels: int = MAX_PIXELS, least: int | None = None) -> Frame:
     """Turn `source` into a C-contiguous uint8 (H, W, 3) RGB frame, values 0..255.
 
     `source` is one of
@@ -47,7 +50,8 @@ def read_frame(source: object, color: str = "rgb", max_pixels: int = MAX_PIXELS)
       CPU tensor). `color="bgr"` says that its channels come in OpenCV's order. An array that is right already is
       returned as it is, not copied;
     - a path (str or os.PathLike), or bytes, bytearray or memoryview of an encoded JPEG, PNG, WebP or BMP image of at
-      most 64 MiB; `color` does not matter to these.
+      most 64 MiB; `color` does not matter to these. With `least`, a JPEG is decoded at 1/4 or 1/2 of its size if both
+      its sides are then at least `least` pixels: fewer pixels than the file has, and the decoder's work on them saved.
 
     Raises FeedError for anything that cannot be used: another type, dtype or shape, a side under 8 pixels, more than
     `max_pixels` pixels (for files checked from the header, before decoding), a missing, cut or unreadable file.
@@ -57,11 +61,11 @@ def read_frame(source: object, color: str = "rgb", max_pixels: int = MAX_PIXELS)
     if isinstance(source, np.ndarray):
         return _from_array(source, color, max_pixels)
     if isinstance(source, (str, os.PathLike)):
-        return _decode(_read_file(Path(source)), f"{_short(source)}: ", max_pixels)
+        return _decode(_read_file(Path(source)), f"{_short(source)}: ", max_pixels, least)
     if isinstance(source, (bytes, bytearray, memoryview)):
         count = source.nbytes if isinstance(source, memoryview) else len(source)
         _check_bytes(count, "")
-        return _decode(bytes(source), "", max_pixels)
+        return _decode(bytes(source), "", max_pixels, least)
     return _from_array(_as_array(source), color, max_pixels)
 
 
@@ -162,7 +166,7 @@ def _check_size(width: int, height: int, max_pixels: int, where: str) -> None:
         raise FeedError(f"{where}wanted at most {max_pixels:,} pixels, got {width} x {height}; shrink it first")
 
 
-def _decode(data: bytes, where: str, max_pixels: int) -> Frame:
+def _decode(data: bytes, where: str, max_pixels: int, least: int | None) -> Frame:
     try:
         header = read_header(data)
     except FeedError as error:
@@ -170,10 +174,22 @@ def _decode(data: bytes, where: str, max_pixels: int) -> Frame:
     _check_size(header.width, header.height, max_pixels, where)
     if not header.complete:  # OpenCV 4 returns what is there and fills the rest with grey
         raise FeedError(f"{where}wanted a whole {header.format}, got one cut after {len(data)} bytes; fetch it again")
+    scale = _scale(header, least)
     try:
-        frame = cv2.imdecode(np.frombuffer(header.data, np.uint8), cv2.IMREAD_COLOR)
+        frame = cv2.imdecode(np.frombuffer(header.data, np.uint8), _FLAGS[scale])
     except (cv2.error, MemoryError):
         frame = None
-    if frame is None or sorted(frame.shape[:2]) != sorted((header.width, header.height)):
+    if frame is None or sorted(frame.shape[:2]) != sorted(_sides(header, scale)):
         raise FeedError(f"{where}wanted a readable {header.format}, got one that does not decode; save it again")
     return np.asarray(cv2.cvtColor(frame, cv2.COLOR_BGR2RGB), np.uint8)
+
+
+def _scale(header: ImageHeader, least: int | None) -> int:
+    """What a JPEG decoder may divide the sides by: it then computes fewer pixels of each 8 x 8 block."""
+    if least is None or header.format != "JPEG":
+        return 1
+    return next((scale for scale in (4, 2) if min(_sides(header, scale)) >= least), 1)
+
+
+def _sides(header: ImageHeader, scale: int) -> tuple[int, int]:
+    return -(-header.width // scale), -(-header.height // scale)

@@ -7,10 +7,10 @@ tower is opened only when a phrase comes that was never seen.
 
 from __future__ import annotations
 
+import dataclasses
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,18 +18,10 @@ from numpy.typing import NDArray
 from runtimes import FeedError
 from sdk.bundle import Bundle
 from sdk.golden import unit_rows
+from sdk.label_set import LabelSet
 
 EmbedTexts = Callable[[Sequence[str]], tuple[NDArray[np.float32], tuple[int, ...]]]
 _REMEMBERED = 4096  # vectors of ad-hoc labels kept, the least recently used out
-
-
-@dataclass(frozen=True)
-class LabelSet:
-    """Labels in order; `vectors` float32 (K, D), unit norm; `unknown`: per label, tokens the tokenizer did not know."""
-
-    names: tuple[str, ...]
-    vectors: NDArray[np.float32]
-    unknown: tuple[int, ...]
 
 
 class LabelBank:
@@ -41,8 +33,12 @@ class LabelBank:
         self._embed = embed_texts
         self._templates = bundle.manifest.text.templates if bundle.manifest.text else ()
         self._lock = threading.RLock()
+        self._group_of = {item.label: item.group for item in items}
         self._current = LabelSet(
-            tuple(item.label for item in items), bundle.label_vectors, tuple(item.unknown for item in items)
+            tuple(item.label for item in items),
+            bundle.label_vectors,
+            tuple(item.unknown for item in items),
+            tuple(item.group for item in items),
         )
         self._last = (self._current, self._current)  # the bank, and what was last asked for while it was so
         self._seen: OrderedDict[str, tuple[NDArray[np.float32], int]] = OrderedDict(
@@ -70,8 +66,9 @@ class LabelBank:
         """The bank as one consistent set."""
         return self._current
 
-    def add(self, label: str, prompts: Sequence[str] | None = None) -> None:
-        """Add a label at the end. `prompts` default to the bundle's templates around the label.
+    def add(self, label: str, prompts: Sequence[str] | None = None, group: str = "") -> None:
+        """Add a label at the end. `prompts` default to the bundle's templates around the label, `group` to the group
+        that the bundle gives a label of this name, if any.
 
         Raises FeedError for a label that is there already or empty, Unavailable without a text tower.
         """
@@ -80,8 +77,10 @@ class LabelBank:
             if label in now.names:
                 raise FeedError(f"the label {label!r} is in the bank already; remove it first, or use replace")
             _check_names((label,))
+            if not isinstance(group, str) or (group and not group.strip()):
+                raise FeedError(f"the group of {label!r} must be a text, or '' for none, but {group!r} came")
             new = self._named((label,)) if prompts is None else self._embedded({label: prompts})
-            self._current = _joined(now, new)
+            self._current = now.joined(dataclasses.replace(new, groups=(group,)) if group else new)
 
     def remove(self, label: str) -> None:
         """Remove a label. Raises FeedError when it is not there."""
@@ -89,20 +88,20 @@ class LabelBank:
             if label not in self._current.names:
                 raise FeedError(f"the label {label!r} is not in the bank; it holds: {_some(self._current.names)}")
             keep = [i for i, name in enumerate(self._current.names) if name != label]
-            self._current = LabelSet(
-                tuple(self._current.names[i] for i in keep),
-                self._current.vectors[keep],
-                tuple(self._current.unknown[i] for i in keep),
-            )
+            self._current = self._current.rows(keep)
 
     def replace(self, labels: Sequence[str] | Mapping[str, Sequence[str]]) -> None:
         """Put other labels in the bank: names, or a mapping of names to prompts. All or nothing.
 
         Prompts hold while the label is in the bank; replaced by its name alone it means what the bundle says again.
+        A label keeps the group that it has in the bank; one that comes from outside has that of the bundle, if any.
         Raises FeedError for no labels, one given twice, or an empty one.
         """
         with self._lock:
-            self._current = self._embedded(labels) if isinstance(labels, Mapping) else self._named(_check_names(labels))
+            new = self._embedded(labels) if isinstance(labels, Mapping) else self._named(_check_names(labels))
+            had = dict(zip(self._current.names, self._current.groups, strict=True))
+            groups = tuple(had.get(name, group) for name, group in zip(new.names, new.groups, strict=True))
+            self._current = dataclasses.replace(new, groups=groups)
 
     def resolve(self, labels: Sequence[str]) -> LabelSet:
         """Vectors of `labels`: those in the bank as the bank has them, others by name, embedding only what is new.
@@ -117,10 +116,9 @@ class LabelBank:
             bank = self._current
             place = {name: index for index, name in enumerate(bank.names)}
             others = tuple(name for name in names if name not in place)
-            both = _joined(bank, self._named(others)) if others else bank
+            both = bank.joined(self._named(others)) if others else bank
             at = {name: index for index, name in enumerate(both.names)}
-            rows = [at[name] for name in names]
-            found = LabelSet(names, both.vectors[rows], tuple(both.unknown[row] for row in rows))
+            found = both.rows([at[name] for name in names])
             self._last = (bank, found)
             return found
 
@@ -135,7 +133,8 @@ class LabelBank:
         for name in names:
             self._seen.move_to_end(name)
         self._forget(keep={*self._current.names, *names})
-        return LabelSet(names, np.stack([vector for vector, _ in found]), tuple(count for _, count in found))
+        vectors = np.stack([vector for vector, _ in found])
+        return LabelSet(names, vectors, tuple(count for _, count in found), self._groups(names))
 
     def _forget(self, keep: Collection[str]) -> None:
         """Drop the least recently used beyond the limit; never `keep`: without a text tower they would be lost."""
@@ -143,6 +142,10 @@ class LabelBank:
         if excess > 0:
             for name in [name for name in self._seen if name not in keep][:excess]:
                 del self._seen[name]
+
+    def _groups(self, names: tuple[str, ...]) -> tuple[str, ...]:
+        """What the bundle says of these labels, "" of those it does not know."""
+        return tuple(self._group_of.get(name, "") for name in names)
 
     def _prompts(self, label: str) -> tuple[str, ...]:
         # str.replace, not str.format: a template is data from outside and must not reach into attributes.
@@ -156,12 +159,7 @@ class LabelBank:
         ends = np.cumsum([len(each) for each in prompts])
         rows = [slice(end - len(each), end) for each, end in zip(prompts, ends, strict=True)]
         means = np.stack([vectors[row].mean(axis=0) for row in rows])
-        return LabelSet(names, unit_rows(means), tuple(sum(unknown[row]) for row in rows))
-
-
-def _joined(one: LabelSet, other: LabelSet) -> LabelSet:
-    vectors = np.concatenate([one.vectors, other.vectors])
-    return LabelSet((*one.names, *other.names), vectors, (*one.unknown, *other.unknown))
+        return LabelSet(names, unit_rows(means), tuple(sum(unknown[row]) for row in rows), self._groups(names))
 
 
 def _check_prompts(label: str, prompts: object) -> tuple[str, ...]:

@@ -90,11 +90,14 @@ class ScoreSpec:
 
 @dataclass(frozen=True)
 class LabelSpec:
-    """A label of the bank: its prompts, and how many of their tokens the tokenizer did not know."""
+    """A label of the bank: its prompts, and how many of their tokens the tokenizer did not know. `group` is the coarse
+    class it belongs to, `text` what the maker has to say about it; "" where there is none."""
 
     label: str
     prompts: tuple[str, ...]
     unknown: int
+    group: str = ""
+    text: str = ""
 
 
 @dataclass(frozen=True)
@@ -142,7 +145,9 @@ class Manifest:
     text: TextSpec | None = None
     fusion: FusionSpec | None = None
     labels: BankSpec | None = None
+    # cosine of the best label below which a frame is none of them
     unknown_threshold: float | None = None
+    card: str | None = None
     # metric -> who ("teacher", "student") -> figure
     quality: Mapping[str, Mapping[str, Figure]] = field(default_factory=dict)
     provenance: Mapping[str, str] = field(default_factory=dict)

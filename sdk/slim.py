@@ -21,7 +21,7 @@ def slim(bundle: Bundle, target: str, out: Path, *, text: bool = True, precision
     """Write a bundle with one variant per tower for `target`: the smallest, or the one of `precision`.
 
     Without `text` the text tower, the tokenizer and the fusion tower stay behind; the label bank stays, so known labels
-    still work.
+    still work, and so does searching with a frame.
     Raises Unavailable when the bundle holds nothing for the target, BundleError when `out` exists or lies in a bundle.
     """
     if precision not in {None, *PRECISIONS}:
@@ -44,6 +44,7 @@ def slim(bundle: Bundle, target: str, out: Path, *, text: bool = True, precision
     used = [f for variants in manifest.graphs.values() for g in variants.values() for f in (g.file, *g.external)]
     used += [manifest.text.tokenizer] if manifest.text else []
     used += [manifest.labels.vectors] if manifest.labels else []
+    used += [manifest.card] if manifest.card is not None else []
     sources: dict[str, Source] = {name: bundle.file(name) for name in used}
     outputs = tuple(f"out/{tower}/{variant}/" for tower, variant in kept.items())
     sources[manifest.golden] = npz_bytes(

@@ -16,6 +16,7 @@ LIMITS = {
     "fusion.width": (1, 4096),
     "fusion.image_tokens": (1, 4096),
     "fusion.answers": (1, 65_536),
+    "unknown_threshold": (-1, 1),
 }
 
 Ports = Mapping[str, PortSpec]
@@ -44,7 +45,9 @@ def check_specs(root: Path, manifest: Manifest) -> None:
 
 
 def _check_numbers(root: Path, manifest: Manifest) -> None:
-    given = {"image.size": manifest.image.size, "dim": manifest.dim}
+    given: dict[str, float] = {"image.size": manifest.image.size, "dim": manifest.dim}
+    if manifest.unknown_threshold is not None:
+        given["unknown_threshold"] = manifest.unknown_threshold
     if manifest.text is not None:
         given["text.length"] = manifest.text.length
     if manifest.fusion is not None:
@@ -67,6 +70,11 @@ def _check_labels(root: Path, manifest: Manifest) -> None:
             raise BundleError(
                 f"{root} has the label {item.label!r} with {item.unknown} unknown tokens; wanted a text that is not "
                 "blank, and 0 or more; make the bundle again"
+            )
+        if item.group and not item.group.strip():
+            raise BundleError(
+                f"{root} has the label {item.label!r} in the group {item.group!r}; wanted a text that is not blank, or "
+                "'' for none; make the bundle again"
             )
 
 

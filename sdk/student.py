@@ -17,7 +17,9 @@ from sdk.bundle import Bundle, open_bundle
 from sdk.choose import PRECISIONS, RanOn, Wish, open_tower
 from sdk.embed import Embedder
 from sdk.labels import LabelBank
+from sdk.places import find
 from sdk.tasks import Answer, Scene, open_task
+from sdk.tasks.search import Hit
 
 
 def load(
@@ -30,6 +32,7 @@ def load(
 ) -> Student:
     """Open a bundle and its image tower; the text tower waits for the first new phrase, fusion for the first question.
 
+    `path`: its folder, or the bare name of one that lies in a place where bundles are kept (sdk/places.py).
     `on`: a target such as "ov:cpu"; None takes the first that answers the bundle's golden inputs rightly.
     `precision`: "fp32" (computed in f32), "bf16", "fp16", "int8"; None lets the bundle and the engine decide.
     `prefer`: only "latency" in this version. `policy`: "strict" runs on `on` or raises; "degrade" falls back to another
@@ -49,7 +52,7 @@ def load(
     if on is not None and not isinstance(on, str):
         raise Unavailable(f"on={on!r} is not a target; write runtime:device[.index], such as 'ov:cpu'")
     target = str(parse_target(on)) if on is not None else None
-    return Student(open_bundle(path), Wish(target, precision, policy, cache))
+    return Student(open_bundle(find(path)), Wish(target, precision, policy, cache))
 
 
 class Student:
@@ -82,16 +85,26 @@ class Student:
         return self._tasks[name]
 
     def classify(
-        self, frame: object, labels: Sequence[str] | None = None, k: int = 1, color: str = "rgb"
+        self, frame: object, labels: Sequence[str] | None = None, k: int = 1, color: str = "rgb", groups: bool = False
     ) -> list[Answer] | list[list[Answer]]:
         """The k labels that fit a frame best, best first; a list of frames gives a list of lists.
 
         A frame is a uint8 (H, W, 3) RGB array (`color="bgr"` for OpenCV's), grey (H, W), RGBA, a path, bytes of an
-        encoded image, or anything with an array interface. `labels=None` means the label bank. Ties stay in label
-        order. Raises FeedError.
+        encoded image, or anything with an array interface. `labels=None` means the label bank. With `groups` the
+        answers are groups: the score of one is the sum of its labels'. Ties stay in label order. Raises FeedError.
         """
-        answers: list[Answer] | list[list[Answer]] = self.task("classify")(frame, labels, k, color)
+        answers: list[Answer] | list[list[Answer]] = self.task("classify")(frame, labels, k, color, groups)
         return answers
+
+    def search(self, query: object, among: NDArray[np.float32], k: int = 5, color: str = "rgb") -> list[Hit]:
+        """The k rows of `among` nearest to a text (a str) or to a frame (as in `classify`, a file as a Path), best
+        first, ties in order.
+
+        `among`: float32 (N, D), unit norm, made by `embed_images` or `embed_texts` of this student. Raises FeedError,
+        or Unavailable for a text without a text tower and in a bundle that was not made for it.
+        """
+        hits: list[Hit] = self.task("search")(query, among, k, color)
+        return hits
 
     def ask(self, frame: object, question: str | Sequence[str], color: str = "rgb") -> Answer | list[Answer]:
         """The answer to a question about one frame (see `classify`), from the bundle's own answers, with its softmax

@@ -53,6 +53,10 @@ from tests.towers import (
 )
 
 BANK = ("red", "green", "blue", "yellow")
+GROUPS = {"red": "warm", "green": "", "blue": "cold", "yellow": "warm"}
+# A purple frame is below it, one of a colour of the bank above.
+THRESHOLD = 0.9
+CARD = "# Colours\n\nTells \u201cred\u201d, green, blue and yellow walls apart. It knows nothing else.\n"
 
 
 def colour_frame(colour: str, size: int = SIZE, seed: int = 0) -> np.ndarray:
@@ -66,7 +70,7 @@ def build_colour_bundle(out: Path, asks: bool = True, **changes: object) -> Bund
     towers = ("image", "text", "fusion") if asks else ("image", "text")
     graphs = {(t, v): build(t, v, asks) for t in towers for v in ("fp32", "int8")}
     files: dict[str, Path | bytes] = {f"{t}.{v}.onnx": m.SerializeToString() for (t, v), m in graphs.items()}
-    files["tokenizer.json"] = tokenizer_json().encode()
+    files |= {"tokenizer.json": tokenizer_json().encode(), "card.md": CARD.encode()}
     frames = [colour_frame(c, SIZE if i < 6 else 40, seed=i) for i, c in enumerate([*COLOURS, "red", "blue"])]
     texts = ["red", "a green wall", "is it blue?", "what is it?", "white", "a black wall", "purple", "a strange wall"]
     spec = ImageSpec(SIZE, "area", "none", (0.0, 0.0, 0.0), (1.0, 1.0, 1.0))
@@ -88,7 +92,7 @@ def build_colour_bundle(out: Path, asks: bool = True, **changes: object) -> Bund
         space="colours-1",
         dim=DIM,
         licences=Licences("Apache-2.0", {}),
-        tasks=("classify", "embed_images", "embed_texts", *(("ask",) if asks else ())),
+        tasks=("classify", "embed_images", "embed_texts", "search", *(("ask",) if asks else ())),
         graphs={t: {v: graph_spec(t, v, asks) for v in ("fp32", "int8")} for t in towers},
         image=spec,
         text=TextSpec(LENGTH, "tokenizer.json", ("a {} wall",)),
@@ -96,11 +100,17 @@ def build_colour_bundle(out: Path, asks: bool = True, **changes: object) -> Bund
         score=ScoreSpec("softmax", 20.0, 0.0),
         golden="golden.npz",
         tolerance={t: {"fp32": {"f32": 1e-5, "*": 2e-2}, "int8": {"*": 2e-2}} for t in towers},
-        labels=BankSpec("fp32", "labels.npy", tuple(LabelSpec(name, (name,), 0) for name in BANK)),
+        labels=BankSpec("fp32", "labels.npy", tuple(_item(name) for name in BANK)),
+        unknown_threshold=THRESHOLD,
+        card="card.md",
         quality={"zero_shot.top1": {"student": Figure(1.0, 0.9, 1.0, 8)}},
         provenance={"made_by": "tests"},
     )
     return write_bundle(out, replace(manifest, **changes), files)  # type: ignore[arg-type]
+
+
+def _item(name: str) -> LabelSpec:
+    return LabelSpec(name, (name,), 0, GROUPS[name], f"Paint for walls. It is {name}.")
 
 
 def damage(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 
 import cv2
@@ -11,6 +12,7 @@ from benchmarks.evalset import EvalSet
 from tests.bundles import COLOURS, colour_frame
 
 COUNT = 24
+GROUPS = ("warm", "cold", "cold", "warm", "", "")
 
 
 def colour_evalset(folder: Path) -> EvalSet:
@@ -28,3 +30,10 @@ def colour_evalset(folder: Path) -> EvalSet:
     possible = np.eye(6, dtype=bool)[label]
     prompts = {name: (f"a {name} wall",) for name in names}
     return EvalSet("colours", "test", names, prompts, tuple(paths), label, possible, tuple(questions))
+
+
+def shop_evalset(folder: Path) -> EvalSet:
+    """The same as photos of a shop: no questions, but groups, and a product text for all colours but black."""
+    asked = colour_evalset(folder)
+    texts = tuple("" if name == "black" else f"a {name} wall" for name in asked.labels)
+    return dataclasses.replace(asked, questions=(), groups=GROUPS, texts=texts)

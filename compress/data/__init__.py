@@ -1,7 +1,8 @@
 """Data sets, one file each, found by name: `data/easy_vqa.py` holds the class `EasyVqa`.
 
 A data set is a frozen dataclass (its fields are the [data] table of a recipe) with `check()`, which raises
-Unavailable if its files are not here, and `load() -> Corpus`.
+Unavailable if its files are not here, and `load() -> Corpus`. It may have `verify(out)`, which looks at every file
+before the first step of a run and raises RecipeError; `out` is the run's folder.
 """
 
 from collections.abc import Mapping
@@ -18,10 +19,14 @@ from runtimes import RecipeError
 
 @dataclass(frozen=True)
 class Label:
-    """A class: its name, and the phrases whose mean embedding stands for it."""
+    """A class: its name, and the phrases whose mean embedding stands for it. `text`: the whole product text; `group`:
+    the name of the coarse class that it belongs to; "" where there is none.
+    """
 
     name: str
     prompts: tuple[str, ...]
+    text: str = ""
+    group: str = ""
 
 
 @dataclass(frozen=True)

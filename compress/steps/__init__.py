@@ -78,17 +78,20 @@ def run_steps(
     on_step: OnStep | None = None,
     on_start: OnStart | None = None,
 ) -> Draft:
-    """Run the steps of `recipe` in order inside the folder `out` and return the last draft.
+    """Let the data set look at its files (`verify`, if it has one), then run the steps of `recipe` in order inside the
+    folder `out`; returns the last draft.
 
     With `resume`, a step that finished before under the same key is skipped; the first one that did not goes on from
     its checkpoints, if it left any, and all after it run. `on_start(name, why)` is called before each step that really
     runs; `why` is empty unless an earlier result had to be thrown away that the user may expect to see again.
-    `on_step` is called after each. Raises what the steps raise; call `check_steps` before, so that mistakes show before
+    `on_step` is called after each. Raises what these raise; call `check_steps` before, so that mistakes show before
     any work.
     """
     out = out.resolve()
     draft = Draft(out=out, folder=out, seed=recipe.seed, dataset=recipe.dataset)
-    key = open_dataset(recipe.dataset.name, recipe.dataset.fields).fingerprint()
+    dataset = open_dataset(recipe.dataset.name, recipe.dataset.fields)
+    getattr(dataset, "verify", lambda out: None)(out)
+    key = dataset.fingerprint()
     if not resume:
         _clean(out / WORK, TMP, REFUSED)
     keep = resume

@@ -22,8 +22,8 @@ if TYPE_CHECKING:
 class Distill:
     """`epochs`: passes over the train images, each in the next of the stored views. `text_every`: one step in that many
     trains the text side, with `phrases` everyday phrases, and the answers, with `questions` per image. `lr`, `text_lr`:
-    peak learning rates of AdamW. `warmup`: share of the steps in which they rise. Weights of the losses: `feature`
-    (image vectors), `text_feature` (phrase vectors), `affinity`, `contrast`, `answer`.
+    peak learning rates of AdamW. `warmup`: share of the steps in which they rise. `average`: see compress/average.py.
+    Weights of the losses: `feature` (image vectors), `text_feature` (phrase vectors), `affinity`, `contrast`, `answer`.
     """
 
     needs: ClassVar = ("teacher", "store", "student")
@@ -38,6 +38,7 @@ class Distill:
     text_lr: float = 5e-4
     weight_decay: float = 0.02
     warmup: float = 0.2
+    average: float = 0.0
     feature: float = 1.0
     text_feature: float = 2.0
     affinity: float = 1.0
@@ -45,8 +46,9 @@ class Distill:
     answer: float = 1.0
 
     def __post_init__(self) -> None:
-        if not 0 <= self.warmup <= 1:
-            raise RecipeError(f"distill.warmup is a share, 0..1, got {self.warmup}")
+        for name in ("warmup", "average"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise RecipeError(f"distill.{name} is a share, 0..1, got {getattr(self, name)}")
         above = (self.epochs, self.phrases, self.questions, self.text_every, self.lr, self.text_lr)
         if min(above) <= 0 or self.batch < 2:
             raise RecipeError(
@@ -69,7 +71,7 @@ class Distill:
         store = open_store(draft.need("store", "distill"), identity(teacher), corpus.fingerprint)
         task = Distilling(self, pruned, corpus, store, draft)
         state = draft.folder / "checkpoint-distill.pt"
-        train("distill: train", task.model, task.optimizer(), task.steps, task.loss, state)
+        train("distill: train", task.model, task.optimizer(), task.steps, task.loss, state, self.average)
         files: ModelFiles = pruned.beside(draft.folder / "student")
         files = dataclasses.replace(files, logit_scale=float(task.model.scale()))
         write_weights(task.model, files)

@@ -108,7 +108,8 @@ class Embed:
         from compress.prepared import prepared
         from compress.progress import bar
 
-        frames = prepared(corpus.train.images, teacher.image.size, draft.out, "embed: read train")
+        size = teacher.image.size
+        frames = prepared(corpus.train.images, self.augment.edge(size), draft.out, "embed: read train")
         normal = (teacher.image.mean, teacher.image.std)
         made = np.empty((self.views, len(frames), teacher.dim), np.float32)
         asker = Asker(model, teacher, corpus.train.questions) if teacher.fusion else None
@@ -118,7 +119,7 @@ class Embed:
             for view in range(self.views):
                 for at in starts:
                     chosen = np.arange(at, min(at + self.batch, len(frames)))
-                    batch = augment_batch(frames, chosen, self.augment, draft.seed, view)
+                    batch = augment_batch(frames, chosen, self.augment, size, draft.seed, view)
                     made[view, chosen] = encode_frames(model, batch, normal, self.batch).numpy()
                     if asker is not None and answers is not None:
                         asked, logits = asker(batch, chosen)

@@ -36,6 +36,9 @@ class Gate:
 
     Where more is lost, up to `restore` of the most sensitive layers go back to float (0: none), then the student's
     image tower is trained with its rounding for `qat_epochs` at the learning rate `qat_lr` (0: never).
+
+    `unknown`: share (0..1) of the labelled validation images that may be called "none of these"; the bundles get the
+    threshold that does so (0: none).
     """
 
     needs: ClassVar = ("graphs",)
@@ -49,6 +52,7 @@ class Gate:
     restore: int = 8
     qat_epochs: int = 2
     qat_lr: float = 1e-4
+    unknown: float = 0.0
 
     def __post_init__(self) -> None:
         # So written, they refuse nan too.
@@ -60,6 +64,8 @@ class Gate:
             raise RecipeError(f"gate.golden must lie in 2..50 samples, got {self.golden}")
         if self.restore < 0 or self.qat_epochs < 0 or not self.qat_lr > 0:
             raise RecipeError("gate.restore and gate.qat_epochs must not be negative, and gate.qat_lr above 0")
+        if not 0 <= self.unknown < 1:
+            raise RecipeError(f"gate.unknown is a share, from 0 to below 1, got {self.unknown:g}")
 
     def check(self) -> None:
         """Raises Unavailable without a CPU engine."""
@@ -83,7 +89,7 @@ class Gate:
             attempts.append(attempt)
             write_attempts(attempts, draft.folder)
             if not attempt.failures:
-                return _accepted(draft, trial, attempt)
+                return _accepted(draft, trial, attempt, self.unknown)
         raise GateFailed(f"{_refusal(attempts, draft.folder)} Train longer, or {ALLOW}")
 
     def _candidates(self, draft: Draft, trial: Trial, attempts: list[Attempt]) -> Iterator[tuple[str, ModelFiles]]:
@@ -172,11 +178,13 @@ def restored(student: ModelFiles, layers: Sequence[Layer], folder: Path) -> Mode
     return dataclasses.replace(student, graphs=graphs)
 
 
-def _accepted(draft: Draft, trial: Trial, attempt: Attempt) -> Draft:
+def _accepted(draft: Draft, trial: Trial, attempt: Attempt, unknown: float) -> Draft:
     metrics: dict[str, float | int | str] = {"n": attempt.judgements[0].n, "attempt": attempt.what}
     for judged in attempt.judgements:
         metrics |= {f"{judged.on}.{name}": value for name, value in judged.metrics().items()}
     bundles = {"teacher": trial.teacher, "student": attempt.bundle}
+    if unknown:
+        metrics |= {f"{who}_threshold": trial.calibrate(path, unknown) for who, path in bundles.items()}
     return dataclasses.replace(draft, student=attempt.model, bundles=bundles).with_metrics("gate", **metrics)
 
 

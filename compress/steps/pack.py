@@ -21,6 +21,9 @@ if TYPE_CHECKING:
     from sdk.manifest import Figure
 
 
+CARD = "card.md"
+
+
 @dataclass(frozen=True)
 class Pack:
     """`seconds`: how long each pair of models is timed."""
@@ -38,9 +41,11 @@ class Pack:
         """Writes DIR/eval, DIR/teacher, DIR/student and the teacher's PyTorch programs beside it, and the step's
         measured.json for the report."""
         from benchmarks.evalset import read_evalset
+        from compress.card import card
         from compress.deploy import evalset
         from compress.measure import measure
         from compress.programs import write_programs
+        from sdk.bundle import open_bundle
 
         gated = draft.bundles
         if set(gated) != {"teacher", "student"}:
@@ -50,8 +55,10 @@ class Pack:
         train = [(question.text, question.answer) for question in corpus.train.questions]
         measured = measure(gated["teacher"], gated["student"], read_evalset(draft.out / "eval"), train, self.seconds)
         quality = {who: measured.quality(who) for who in gated}
+        about = card(open_bundle(gated["student"]), corpus, measured.table, measured.wrong("student"))
         for who, path in gated.items():
-            publish_bundle(path, draft.out / who, quality, f"{draft.dataset.name} test")
+            text = about if who == "student" else None
+            publish_bundle(path, draft.out / who, quality, f"{draft.dataset.name} test", text)
         programs = write_programs(draft.need("teacher", "pack"), draft.out / "teacher.pt2")
         report = draft.folder / "measured.json"
         report.write_text(json.dumps(measured.table, indent=1), encoding="utf-8")
@@ -61,17 +68,23 @@ class Pack:
         )
 
 
-def publish_bundle(gated: Path, out: Path, quality: dict[str, dict[str, Figure]], split: str) -> None:
-    """Write a gated bundle to `out`, replacing an older one, with `quality` (who -> metric -> figure) inside."""
+def publish_bundle(
+    gated: Path, out: Path, quality: dict[str, dict[str, Figure]], split: str, card: str | None = None
+) -> None:
+    """Write a gated bundle to `out`, replacing an older one, with `quality` (who -> metric -> figure) and the model
+    card inside."""
     from sdk.bundle import open_bundle
-    from sdk.writer import write_bundle
+    from sdk.writer import Source, write_bundle
 
     bundle = open_bundle(gated)
     metrics = sorted({metric for figures in quality.values() for metric in figures})
     table: dict[str, dict[str, Any]] = {m: {who: f[m] for who, f in quality.items() if m in f} for m in metrics}
     provenance = {**bundle.manifest.provenance, "measured_on": split}
     manifest = dataclasses.replace(bundle.manifest, quality=table, provenance=provenance)
-    write_bundle(out, manifest, {name: bundle.file(name) for name in bundle.manifest.files}, replace=True)
+    files: dict[str, Source] = {name: bundle.file(name) for name in bundle.manifest.files}
+    if card is not None:
+        manifest, files = dataclasses.replace(manifest, card=CARD), {**files, CARD: card.encode()}
+    write_bundle(out, manifest, files, replace=True)
 
 
 def publish_evalset(evalset: EvalSet, out: Path) -> None:

@@ -31,7 +31,7 @@ class Prune:
     to its options, such as {vocab = 8000}. `samples`: train images on which importance is measured.
 
     `image`, `image_options`: another image tower by name, with its pretrained weights if it has any, instead of the
-    pruned teacher's.
+    pruned teacher's. `size`: edge in pixels of the student's frames; 0: the teacher's.
     """
 
     needs: ClassVar = ("teacher", "store")
@@ -43,6 +43,7 @@ class Prune:
     text_options: Mapping[str, Any] = field(default_factory=dict)
     image: str | None = None
     image_options: Mapping[str, Any] = field(default_factory=dict)
+    size: int = 0
     samples: int = 512
 
     def __post_init__(self) -> None:
@@ -52,6 +53,8 @@ class Prune:
             raise RecipeError(f"prune.image_params is a share, above 0 and at most 1, got {self.image_params}")
         if self.image_blocks < 0 or (self.text_layers is not None and self.text_layers < 1):
             raise RecipeError("prune: image_blocks must not be negative, and text_layers at least 1")
+        if self.size and self.size < 32:
+            raise RecipeError(f"prune.size must be at least 32 pixels, or 0 for the teacher's, got {self.size}")
         if self.samples < 2 * BATCH:
             raise RecipeError(f"prune.samples must be at least {2 * BATCH}, got {self.samples}")
 
@@ -130,7 +133,8 @@ class Prune:
         from compress.models.dual_encoder import to_input
         from compress.prepared import prepared
 
-        frames = prepared(corpus.train.images, teacher.image.size, draft.out, "prune: read train")
+        size = self.size or teacher.image.size
+        frames = prepared(corpus.train.images, size, draft.out, "prune: read train")
         chosen = np.random.default_rng(draft.seed).permutation(len(frames))[: self.samples]
         # Whole batches: a normalisation cannot measure one sample alone.
         starts = range(0, max(1, len(chosen) // BATCH) * BATCH, BATCH)
@@ -141,6 +145,7 @@ class Prune:
         prune_channels(model.image, batches, most, "prune: channels")
         return dataclasses.replace(
             teacher.image,
+            size=size,
             weights=draft.folder / "student" / "image.safetensors",
             params=model.image.count(),
             without=(*teacher.image.without, *gone),
@@ -199,6 +204,7 @@ class Prune:
             teacher.image,
             name=str(self.image),
             options=dict(self.image_options),
+            size=self.size or teacher.image.size,
             weights=draft.folder / "student" / "image.safetensors",
             params=model.image.count(),
             mean=module.MEAN,

@@ -1,7 +1,7 @@
-"""teach: train a teacher on the captions and the questions of a data set, as a weighted sum of both tasks.
+"""teach: train a teacher on the captions, labels and questions of a data set, as a weighted sum of the tasks.
 
 Pretrained towers; the text tower stays frozen, so its features of the few hundred texts are computed once. The image
-tower learns end to end, the projections and the fusion from nothing.
+tower learns end to end, the projections and the fusion from nothing, at first alone if `probe_epochs` says so.
 """
 
 import dataclasses
@@ -19,10 +19,13 @@ from runtimes import RecipeError
 @dataclass(frozen=True)
 class Teach:
     """`image`, `text`: towers by name, with options. `size`: edge in pixels. `dim`: width of the joint space.
-    `max_length`: tokens per phrase. `epochs`: passes over the train images. `lr`: peak learning rate of AdamW for the
-    image tower; what is fresh uses `projection_lr`. `warmup`: share of the steps in which it rises. `fusion`: by name,
-    with options, `width` of its tokens. Weights of the tasks: `align` (captions), `answer` (questions, `questions` of
-    them per image and step). `head_epochs`: passes with the tower frozen, for the questions alone.
+    `max_length`: tokens per phrase. `epochs`: passes over the train images, the first `small_epochs` of them at the
+    edge `small_size`; before, `probe_epochs` with the tower frozen, and after, `head_epochs` with it frozen again, for
+    the questions alone. `lr`: peak learning rate of AdamW for the image tower; what is fresh uses `projection_lr`.
+    `warmup`: share of the steps in which it rises. `average`: see compress/average.py. `mixup`: alpha of Mixup (Zhang
+    et al. 2018, arXiv 1710.09412), 0 for none. `fusion`: by name, with options, `width` of its tokens. Weights of the
+    tasks: `align` (captions, InfoNCE), `margin` (captions, max-margin), `label` (labels against each other, as on the
+    device; `smoothing` of the truth), `answer` (questions, `questions` of them per image and step).
     """
 
     makes: ClassVar = ("teacher",)
@@ -35,11 +38,16 @@ class Teach:
     dim: int = 128
     max_length: int = 16
     epochs: int = 5
+    probe_epochs: int = 0
+    small_epochs: int = 0
+    small_size: int = 64
     batch: int = 64
     lr: float = 1e-3
     projection_lr: float = 2e-3
     weight_decay: float = 0.01
     warmup: float = 0.15
+    average: float = 0.0
+    mixup: float = 0.0
     augment: Augment = field(default_factory=Augment)
     fusion: str = "attention"
     fusion_options: Mapping[str, Any] = field(default_factory=dict)
@@ -47,21 +55,30 @@ class Teach:
     questions: int = 3
     head_epochs: int = 3
     align: float = 1.0
+    margin: float = 0.0
+    label: float = 0.0
+    smoothing: float = 0.0
     answer: float = 1.0
 
     def __post_init__(self) -> None:
         check_towers(self.image, self.text)
         check_fusion(self.fusion)
-        if not 0 <= self.warmup <= 1:
-            raise RecipeError(f"teach.warmup is a share, 0..1, got {self.warmup}")
+        for name in ("warmup", "average", "smoothing"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise RecipeError(f"teach.{name} is a share, 0..1, got {getattr(self, name)}")
         if min(self.epochs, self.dim, self.lr, self.projection_lr) <= 0 or self.batch < 2:
             raise RecipeError("teach: epochs, dim, lr and projection_lr must be above 0, and batch at least 2")
-        if min(self.width, self.questions) < 1 or self.head_epochs < 0 or min(self.align, self.answer) < 0:
+        if min(self.width, self.questions) < 1:
+            raise RecipeError("teach: width and questions must be at least 1")
+        epochs = (self.probe_epochs, self.small_epochs, self.head_epochs)
+        if min(*epochs, self.mixup, self.align, self.margin, self.label, self.answer) < 0:
             raise RecipeError(
-                "teach: width and questions must be at least 1, head_epochs, align and answer not negative"
+                "teach: probe_epochs, small_epochs, head_epochs, mixup and the weights of tasks must not be negative"
             )
-        if self.size < 32 or self.size % 32:
-            raise RecipeError(f"teach.size must be a multiple of 32 pixels, got {self.size}")
+        if min(self.size, self.small_size) < 32:
+            raise RecipeError(
+                f"teach.size and small_size must be at least 32 pixels, got {self.size} and {self.small_size}"
+            )
 
     def check(self) -> None:
         """Raises RecipeError for options that the towers refuse, Unavailable if a tower's package is missing."""
@@ -84,12 +101,18 @@ class Teach:
         corpus.rounds(self.batch, "teach")  # refuses a batch that is too large before any weights are read
         fields = {item.name: getattr(self, item.name) for item in dataclasses.fields(Shape) if item.name != "answers"}
         shape = Shape(**fields, answers=corpus.answers)
+        if self.mixup and corpus.answers:
+            raise RecipeError("teach.mixup cannot be used with questions: a mixed image has no answer; set it to 0")
         lesson = Lesson(self, shape, corpus, draft)
-        checkpoint = draft.folder / "checkpoint-teach.pt", draft.folder / "checkpoint-head.pt"
-        train("teach: train", lesson.model, lesson.optimizer(), lesson.steps, lesson.loss, checkpoint[0])
+        kept = draft.folder
+        if lesson.probe_steps:
+            probe = lesson.probe(), lesson.probe_optimizer()
+            train("teach: probe", *probe, lesson.probe_steps, lesson.probe_loss, kept / "checkpoint-probe.pt")
+        learner = lesson.model, lesson.optimizer(), lesson.steps, lesson.loss
+        train("teach: train", *learner, kept / "checkpoint-teach.pt", self.average)
         if lesson.head_steps:
             head = lesson.head(), lesson.head_optimizer()
-            train("teach: answers", *head, lesson.head_steps, lesson.head_loss, checkpoint[1])
+            train("teach: answers", *head, lesson.head_steps, lesson.head_loss, kept / "checkpoint-head.pt")
         files = save_model(lesson.model, shape, draft.folder / "teacher")
         val = prepared(corpus.val.images, self.size, draft.out, "teach: read val")
         draft = dataclasses.replace(draft, teacher=files)

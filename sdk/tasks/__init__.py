@@ -6,12 +6,14 @@ A task module has `task(scene) -> callable`. It gets the bundle and `run(graph, 
 from __future__ import annotations
 
 import importlib
+import operator
 import pkgutil
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from runtimes import FeedError, Unavailable
 from sdk.bundle import Bundle
@@ -21,14 +23,17 @@ from sdk.labels import LabelBank
 
 @dataclass(frozen=True)
 class Answer:
-    """A frozen result. `score` is in 0..1. `unknown` counts tokens of the label's text, or of the question, that the
-    tokenizer did not know: above zero, the score rests on a word the student cannot read. `cut` counts tokens of the
-    question that were not read, because it is longer than the bundle's L."""
+    """A frozen result. `label` is the label, group or answer, `score` is in 0..1. `unknown` counts tokens of the
+    label's text, or of the question, that the tokenizer did not know: above zero, the score rests on a word that the
+    student cannot read. `cut` counts tokens of the question that were not read, because it is longer than the bundle's
+    L. `known` is False in all answers about a frame that shows none of the labels asked for: its best cosine is below
+    the bundle's threshold."""
 
     label: str
     score: float
     unknown: int = 0
     cut: int = 0
+    known: bool = True
 
 
 @dataclass(frozen=True)
@@ -67,3 +72,21 @@ def one_or_many(frames: object) -> tuple[Sequence[object], bool]:
     if isinstance(frames, Iterator):
         raise FeedError(f"wanted a frame or a list of frames, got a {type(frames).__name__}; pass a list: list(frames)")
     return (frames, False) if isinstance(frames, list | tuple) else ([frames], True)
+
+
+def count_of(k: object) -> int:
+    """How many answers are wanted. Raises FeedError for what is no whole number from 1."""
+    try:
+        count = operator.index(k)  # type: ignore[arg-type]  # NumPy's whole numbers are none of Python's
+    except TypeError:
+        count = 0
+    if count < 1:
+        raise FeedError(f"k must be a whole number from 1, but is {k!r}")
+    return count
+
+
+def cosines(queries: NDArray[np.float32], among: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Unit vectors (N, D) and (K, D) to cosines, float32 (N, K). Equal vectors have equal cosines."""
+    # One dot product at a time, not `@`: BLAS rounds by the place in the matrix, so equal labels would not tie.
+    found: NDArray[np.float32] = np.vecdot(queries[:, None, :], among)
+    return found

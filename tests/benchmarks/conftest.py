@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import shutil
 from pathlib import Path
 
@@ -11,17 +12,20 @@ from benchmarks.evalset import write_evalset
 from sdk.manifest import BankSpec, FusionSpec, LabelSpec
 from tests import towers
 from tests.bundles import BANK, build_colour_bundle
-from tests.evalsets import colour_evalset
+from tests.evalsets import colour_evalset, shop_evalset
 
 
 @pytest.fixture(scope="session")
 def colour_run(tmp_path_factory: pytest.TempPathFactory, colours: Path) -> Path:
-    """A folder with teacher, student and eval. It is read, never written; reports go elsewhere."""
+    """A folder with teacher, student and eval, which have every figure that there is. It is read, never written;
+    reports go elsewhere."""
     folder = tmp_path_factory.mktemp("run")
     for who in ("teacher", "student"):
         shutil.copytree(colours, folder / who)
     (folder / "source").mkdir()
-    write_evalset(folder / "eval", colour_evalset(folder / "source"))
+    shop = shop_evalset(folder / "source")
+    asked = dataclasses.replace(shop, questions=colour_evalset(folder / "source").questions)
+    write_evalset(folder / "eval", asked)
     return folder
 
 

@@ -28,7 +28,7 @@ def test_a_student_that_is_worse_lost_what_it_lost(colours: Path, worse: Path, t
         assert 0 < row[name]["low"] < row[name]["value"] < row[name]["high"]
     elsewhere = dataclasses.replace(plan, subjects=tuple(s for s in plan.subjects if s.who == "student"))
     alone = accuracy_of(elsewhere, student, evalset, results)
-    assert alone.keys() == row.keys() - {"against", "top1_drop", "map_drop", "answers_drop"}
+    assert alone.keys() == row.keys() - {"against", "top1_drop", "map_drop", "answers_drop", "shop_drop"}
 
 
 def test_what_guessing_reaches(tmp_path: Path) -> None:

@@ -46,6 +46,27 @@ def test_round_trip(folder: Path) -> None:
     assert all(path.is_relative_to(folder) for path in found.images)
 
 
+def test_groups_and_texts_round_trip(folder: Path, tmp_path: Path) -> None:
+    plain = read_evalset(folder)
+    assert plain.groups == plain.texts == ("", "")
+    assert "group" not in (folder / "eval.json").read_text() and "text" not in (folder / "eval.json").read_text()
+    some = dataclasses.replace(plain, groups=("warm", ""), texts=("", "Blå \u2028 and deep."))
+    write_evalset(tmp_path / "again", some)
+    found = read_evalset(tmp_path / "again")
+    assert (found.groups, found.texts) == (some.groups, some.texts)
+    assert some_of(found, 2).groups == some.groups
+
+
+@pytest.mark.parametrize("name", ["group", "text"])
+@pytest.mark.parametrize("value", [None, 5, " ", ["x"]])
+def test_a_wrong_group_or_text_is_named(folder: Path, name: str, value: object) -> None:
+    about = json.loads((folder / "eval.json").read_text())
+    about["labels"][1][name] = value
+    (folder / "eval.json").write_text(json.dumps(about))
+    with pytest.raises(RecipeError, match=f"label 2: wanted its {name} as a text that is not blank, or none, got"):
+        read_evalset(folder)
+
+
 def test_a_missing_image_is_named(folder: Path) -> None:
     (folder / "images" / "1.png").unlink()
     with pytest.raises(RecipeError, match=r"lacks 1 of its 3 images, the first is 'images/1\.png'"):

@@ -3,7 +3,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from benchmarks.metrics import Retrieval, question_only
+from benchmarks.metrics import Retrieval, coarse_right, question_only
+from sdk.label_set import LabelSet
 
 
 def _retrieval(similarity: list[list[float]], label: list[int], possible: list[list[bool]] | None = None) -> Retrieval:
@@ -40,6 +41,39 @@ def test_weights_repeat_images() -> None:
     assert weighted.mean_average_precision(np.array([1, 1, 2])) == pytest.approx(
         twice.mean_average_precision(), abs=1e-12
     )
+
+
+def test_drawn_images_are_images_that_are_there_so_often() -> None:
+    """Against the same images written out, with junk among them and one query without a relevant image."""
+    rng = np.random.default_rng(1)
+    label = rng.integers(-1, 4, 40)
+    possible = np.eye(5, dtype=bool)[label] | (label < 0)[:, None]
+    similar = rng.normal(0, 1, (40, 5))
+    for _ in range(5):
+        drawn = rng.multinomial(40, np.full(40, 1 / 40))
+        rows = np.repeat(np.arange(40), drawn)
+        written = _retrieval(similar[rows].tolist(), label[rows].tolist(), possible[rows].tolist())
+        weighted = _retrieval(similar.tolist(), label.tolist(), possible.tolist())
+        assert weighted.value(drawn) == pytest.approx(written.value(), abs=1e-12)
+
+
+def test_recall_of_a_query_is_one_relevant_image_among_the_first_k() -> None:
+    # Query 0 finds its image third, second without the junk above it; query 1 first; query 2 has no image.
+    similar = [[0.9, 0.0, 0.1], [0.8, 0.1, 0.1], [0.7, 0.2, 0.1], [0.1, 0.9, 0.1]]
+    possible = [[True, True, False], [False, True, False], [True, False, False], [False, True, False]]
+    found = _retrieval(similar, [-1, 1, 0, 1], possible)
+    assert found.found_in(1).tolist() == [False, True]
+    assert found.found_in(2).tolist() == [True, True]
+    assert _retrieval([[0.9, 0.1]], [-1], [[True, True]]).found_in(1).tolist() == []
+
+
+def test_a_group_is_the_sum_of_its_labels() -> None:
+    names, vectors = ("gala", "anjou", "conference", "leek"), np.eye(4, dtype=np.float32)
+    grouping = LabelSet(names, vectors, (0,) * 4, ("apple", "pear", "pear", "")).by_group
+    scores = np.array([[0.4, 0.3, 0.3, 0.0], [0.4, 0.1, 0.1, 0.4], [0.1, 0.2, 0.3, 0.4], [0.9, 0.1, 0.0, 0.0]])
+    # Pear by 0.6; apple and leek tie, apple is first; pear by 0.5 over leek, which is right; the last has no label.
+    assert coarse_right(scores, grouping, np.array([1, 0, 3, -1])).tolist() == [True, True, False]
+    assert coarse_right(scores, grouping, np.array([2, 3, 1, -1])).tolist() == [True, False, True]
 
 
 def test_drop_of_the_same_ranking_is_nothing() -> None:

@@ -78,6 +78,7 @@ def test_writes_four_files_and_says_where(finished: Path) -> None:
     assert "student.zero_shot.drop <= 1.0: met by 1, it is 0 on" in printed
     assert "student int8" in printed
     assert printed.startswith("A quick look: 24 of 24 images")
+    assert "none of these, AUROC" in printed
     assert max(map(len, printed.split("report/", maxsplit=1)[0].splitlines()[:-1])) <= 80
     if DRAWN:
         assert (finished / "report" / "accuracy_latency.png").read_bytes().startswith(b"\x89PNG")
@@ -100,6 +101,7 @@ def test_every_cell_holds_every_figure_with_its_interval(report: dict[str, Any])
     for row in report["cells"]:
         assert row["accuracy"]["top1"]["value"] == row["accuracy"]["answers"]["value"] == 1
         assert row["accuracy"]["map"]["value"] == 1
+        assert row["accuracy"]["shop"]["search.map"]["value"] == 1
         assert row["stages_ms"].keys() == {"decode", "resize", "image", "text", "fuse"}
         assert row["end_to_end_ms"].keys() == {"classify", "ask"}
         assert row["fresh"].keys() == {"load_ms", "first_call_ms", "before_mb", "after_mb", "peak_mb"}
@@ -155,7 +157,7 @@ def test_report_md_starts_with_what_decides(finished: Path) -> None:
         r"On \*\*ort:cpu\*\* the student loses 0\.00 \[.*\] points of top-1 and .* times as fast\*\* \(", text
     )
     assert text.index("A quick look: 24 of 24 images") < text.index("| target | model |") < text.index("![accuracy")
-    assert text.index("![accuracy") < text.index("## How much faster")
+    assert text.index("![accuracy") < text.index("## Coarse classes, product search") < text.index("## How much faster")
     for line in text.splitlines():
         if line.startswith("|"):
             assert line.endswith("|")

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import dataclasses
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -14,6 +15,7 @@ from compress.engines import FAMILIES, cpu_targets, parse_variant
 from compress.export import export_model
 from compress.golden_samples import Contents, gaps, golden_questions
 from runtimes import GateFailed, Unavailable
+from sdk.card import read_card
 from sdk.golden import verify
 from sdk.student import load
 from sdk.text import Tokenizer
@@ -174,7 +176,8 @@ def contents() -> Contents:
 def test_a_bundle_that_answers_proves_itself_on_both_engines(answering: ModelFiles, tmp_path: Path) -> None:
     bundle = assemble(answering, contents(), tmp_path / "bundle")
     manifest = bundle.manifest
-    assert manifest.tasks == ("classify", "embed_images", "embed_texts", "ask")
+    assert manifest.tasks == ("classify", "embed_images", "embed_texts", "search", "ask")
+    assert (manifest.unknown_threshold, manifest.card) == (None, None)
     assert manifest.fusion is not None
     assert (manifest.fusion.width, manifest.fusion.image_tokens) == (16, 1)
     assert manifest.fusion.answers == SHAPE.answers
@@ -198,10 +201,35 @@ def test_a_bundle_that_answers_proves_itself_on_both_engines(answering: ModelFil
 def test_a_bundle_without_a_fusion_does_not_ask(answering: ModelFiles, tmp_path: Path) -> None:
     graphs = {tower: answering.graphs[tower] for tower in ("image", "text")}
     bundle = assemble(dataclasses.replace(answering, fusion=None, graphs=graphs), contents(), tmp_path / "bundle")
-    assert bundle.manifest.tasks == ("classify", "embed_images", "embed_texts")
+    assert bundle.manifest.tasks == ("classify", "embed_images", "embed_texts", "search")
     assert bundle.manifest.fusion is None
     assert not [name for name in bundle.golden if "fusion" in name]
     assert all(verdict.passed for verdict in verify(bundle))
+
+
+def test_groups_texts_threshold_and_card_reach_the_bundle(answering: ModelFiles, tmp_path: Path) -> None:
+    graphs = {tower: answering.graphs[tower] for tower in ("image", "text")}
+    said = dataclasses.replace(
+        contents(),
+        labels=(Label("red", ("a red wall",), "Paint. It is red.", "warm"), Label("blue", ("a blue wall",))),
+        unknown_threshold=0.25,
+        card="# Small \u2013 a card\n",
+    )
+    bundle = assemble(dataclasses.replace(answering, fusion=None, graphs=graphs), said, tmp_path / "bundle")
+    assert bundle.manifest.unknown_threshold == 0.25
+    assert bundle.manifest.card is not None
+    assert read_card(bundle.file(bundle.manifest.card)) == said.card
+    assert bundle.manifest.labels is not None
+    assert [(item.label, item.group, item.text) for item in bundle.manifest.labels.items] == [
+        ("red", "warm", "Paint. It is red."),
+        ("blue", "", ""),
+    ]
+    with load(bundle.path, on="ort:cpu") as student:
+        answer: Any = student.classify(said.frames[0], groups=True)[0]
+        assert answer.label in {"warm", "blue"}
+        near = student.embed_images(said.frames[0]) @ student.labels.current.vectors.T
+        assert answer.known == (near.max() >= 0.25)
+        assert student.search("a red wall", student.labels.current.vectors, k=1)[0].index == 0
 
 
 def test_a_model_that_gives_zeros_is_refused_as_such() -> None:

@@ -1,5 +1,7 @@
 """Augmentation is repeatable, and view 0 is the frame itself."""
 
+from typing import Any
+
 import numpy as np
 import pytest
 
@@ -10,32 +12,32 @@ FRAMES = np.random.default_rng(0).integers(0, 256, (4, 32, 32, 3), dtype=np.uint
 
 
 def test_the_same_numbers_give_the_same_pixels() -> None:
-    some, again = (augment_batch(FRAMES, np.array([2, 0]), Augment(), 5, 1) for _ in range(2))
+    some, again = (augment_batch(FRAMES, np.array([2, 0]), Augment(), 32, 5, 1) for _ in range(2))
     assert some.shape == (2, 32, 32, 3)
     assert some.dtype == np.uint8
     assert np.array_equal(some, again)
     # An image's draw depends on its own index, not on its neighbours in the batch.
-    assert np.array_equal(some[1], augment_batch(FRAMES, np.array([0]), Augment(), 5, 1)[0])
+    assert np.array_equal(some[1], augment_batch(FRAMES, np.array([0]), Augment(), 32, 5, 1)[0])
 
 
 @pytest.mark.parametrize(("seed", "view"), [(6, 1), (5, 2)])
 def test_other_numbers_give_other_pixels(seed: int, view: int) -> None:
-    assert not np.array_equal(Augment()(FRAMES[0], 5, 1, 0), Augment()(FRAMES[0], seed, view, 0))
+    assert not np.array_equal(Augment()(FRAMES[0], 32, 5, 1, 0), Augment()(FRAMES[0], 32, seed, view, 0))
 
 
 def test_view_zero_is_plain() -> None:
-    assert np.array_equal(Augment()(FRAMES[0], 5, 0, 0), FRAMES[0])
+    assert np.array_equal(Augment()(FRAMES[0], 32, 5, 0, 0), FRAMES[0])
 
 
 def test_everything_off_changes_nothing() -> None:
     off = Augment(flip=False, rotate=False, shift=0, scale=0, brightness=0)
-    assert np.array_equal(off(FRAMES[0], 5, 3, 0), FRAMES[0])
+    assert np.array_equal(off(FRAMES[0], 32, 5, 3, 0), FRAMES[0])
 
 
 def test_a_plain_colour_stays_that_colour_but_for_brightness() -> None:
     frame = np.full((32, 32, 3), (0, 128, 128), np.uint8)
     for index in range(20):
-        changed = Augment(brightness=0.04)(frame, 0, 1, index).astype(int)
+        changed = Augment(brightness=0.04)(frame, 32, 0, 1, index).astype(int)
         assert changed[..., 0].max() == 0
         assert abs(changed - frame).max() <= 6
 
@@ -43,3 +45,41 @@ def test_a_plain_colour_stays_that_colour_but_for_brightness() -> None:
 def test_nonsense_is_refused() -> None:
     with pytest.raises(RecipeError, match=r"shift must lie in 0\.\.1"):
         Augment(shift=1.5)
+    with pytest.raises(RecipeError, match=r"crop must lie in 0\.05\.\.1 \(a share of the area\), got 0\.0"):
+        Augment(crop=0.0)
+    with pytest.raises(RecipeError, match=r"source must lie in 8\.\.4096 pixels, or be 0, got 4"):
+        Augment(source=4)
+
+
+PLAIN: dict[str, Any] = {"flip": False, "rotate": False, "shift": 0.0, "scale": 0.0, "brightness": 0.0}
+
+
+def test_a_crop_is_a_part_of_the_frame_whatever_size_is_wanted() -> None:
+    column = np.repeat(np.arange(96, dtype=np.uint8)[None, :, None], 96, 0).repeat(3, 2)
+    crop = Augment(**PLAIN, crop=0.3, source=96)
+    widths = []
+    for index in range(30):
+        small, large = (crop(column, size, 1, 1, index).astype(int) for size in (32, 64))
+        assert small.shape == (32, 32, 3)
+        assert large.shape == (64, 64, 3)
+        # What is cut does not depend on the size: both see the same columns, within a pixel.
+        assert abs(small[0, 0, 0] - large[0, 0, 0]) <= 2
+        assert abs(small[0, -1, 0] - large[0, -1, 0]) <= 2
+        widths.append(large[0, -1, 0] - large[0, 0, 0])
+    assert min(widths) < 65
+    assert max(widths) > 80
+
+
+def test_tones_keep_grey_grey_and_no_saturation_is_grey() -> None:
+    grey = np.full((16, 16, 3), 100, np.uint8)
+    toned = Augment(**{**PLAIN, "brightness": 0.3}, contrast=0.3, saturation=0.3)
+    for index in range(10):
+        changed = toned(grey, 16, 0, 1, index)
+        assert (changed == changed[0, 0, 0]).all()
+        assert 70 <= changed[0, 0, 0] <= 130
+    colour = np.full((16, 16, 3), (200, 100, 50), np.uint8)
+    spreads = [
+        np.ptp(Augment(**PLAIN, saturation=0.5)(colour, 16, 0, 1, index)[0, 0].astype(int)) for index in range(30)
+    ]
+    assert min(spreads) < 100
+    assert max(spreads) > 200

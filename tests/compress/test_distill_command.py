@@ -55,6 +55,12 @@ def test_an_earlier_run_needs_resume(recipe: Path, tmp_path: Path, capsys: pytes
     assert "add --resume" in refused(capsys, recipe, "--out", tmp_path / "o")
 
 
+def test_steps_from_what_is_no_run(recipe: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    said = refused(capsys, recipe, "--out", tmp_path / "o", "--steps-from", tmp_path)
+    assert f"--steps-from {tmp_path} holds no run of this command; give the --out of an earlier one" in said
+    assert not (tmp_path / "o").exists()
+
+
 def test_no_space(recipe: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     said = refused(capsys, recipe, "--out", tmp_path / "a" / "b", "--set", "disk_mb=999999999")
     assert "needs 999999999 MB of disk" in said

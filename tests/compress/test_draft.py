@@ -73,3 +73,8 @@ def test_a_step_without_its_input_says_so(tmp_path: Path) -> None:
 def test_metrics_add_up(tmp_path: Path) -> None:
     draft = a_draft(tmp_path).with_metrics("embed", vectors=4)
     assert draft.metrics == {"teach.val_top1": 0.5, "teach.note": "x", "teach.n": 3, "embed.vectors": 4}
+
+
+def test_steps_stay_in_the_order_in_which_they_ran(tmp_path: Path) -> None:
+    draft = dataclasses.replace(a_draft(tmp_path), seconds={"teach": 1.0, "embed": 2.0, "distill": 3.0})
+    assert list(Draft.from_json(draft.to_json(), tmp_path).seconds) == ["teach", "embed", "distill"]

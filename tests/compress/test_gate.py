@@ -44,6 +44,7 @@ LENIENT: dict[str, Any] = {"max_drop": 6.0, "max_map_drop": 1.0, "max_answer_dro
         ({"golden": 51}, r"gate\.golden must lie in 2\.\.50"),
         ({"restore": -1}, r"gate\.restore and gate\.qat_epochs must not be negative"),
         ({"qat_lr": 0.0}, r"gate\.qat_lr above 0"),
+        ({"unknown": 1.0}, r"gate\.unknown is a share, from 0 to below 1, got 1"),
     ],
 )
 def test_fields_are_checked(fields: dict[str, Any], text: str) -> None:
@@ -89,8 +90,11 @@ def planted(short_run: Path, tmp_path_factory: pytest.TempPathFactory) -> Plante
     graph, layer, label = plant(student, val, bank)
     save_graph(graph, path)
     # Compared with itself in float, so that only rounding counts; the weights are the key to the teacher's store.
+    assert draft.teacher.fusion is not None
+    assert draft.student.fusion is not None
     teacher = dataclasses.replace(
         draft.student,
+        fusion=dataclasses.replace(draft.student.fusion, weights=draft.teacher.fusion.weights),
         image=dataclasses.replace(draft.student.image, weights=draft.teacher.image.weights),
         text=dataclasses.replace(draft.student.text, weights=draft.teacher.text.weights),
         graphs={tower: {"fp32": paths["fp32"]} for tower, paths in draft.student.graphs.items()},

@@ -5,7 +5,14 @@ import math
 import pytest
 import torch
 
-from compress.losses import affinity_loss, answer_loss, cosines, feature_loss, multi_positive_info_nce
+from compress.losses import (
+    affinity_loss,
+    answer_loss,
+    cosines,
+    feature_loss,
+    max_margin_loss,
+    multi_positive_info_nce,
+)
 
 
 def test_info_nce_of_one_positive_per_row() -> None:
@@ -67,3 +74,16 @@ def test_answer_loss_is_a_divergence_of_each_question() -> None:
 def test_cosines() -> None:
     wanted = torch.tensor([[1.0, math.sqrt(0.5)]])
     assert torch.allclose(cosines(torch.tensor([[2.0, 0.0]]), torch.tensor([[7.0, 0.0], [1.0, 1.0]])), wanted)
+
+
+def test_max_margin_looks_at_the_hardest_negative_both_ways() -> None:
+    near = torch.tensor([[0.9, 0.8, 0.1], [0.3, 0.5, 0.2]])
+    matches = torch.tensor([[1, 0, 0], [0, 1, -1]])
+    # Rows: 0.2 + 0.8 - 0.9 and 0.2 + 0.3 - 0.5. Columns: 0.2 + 0.3 - 0.9 < 0 and 0.2 + 0.8 - 0.5.
+    assert max_margin_loss(near, matches).item() == pytest.approx((0.1 + 0.0 + 0.0 + 0.5) / 2, abs=1e-6)
+    assert max_margin_loss(near, matches, margin=0.0).item() == pytest.approx(0.3 / 2, abs=1e-6)
+
+
+def test_max_margin_of_nothing_known_is_nothing() -> None:
+    assert max_margin_loss(torch.rand(2, 3), torch.full((2, 3), -1)).item() == 0
+    assert max_margin_loss(torch.rand(2, 3), torch.ones(2, 3)).item() == 0

@@ -82,6 +82,7 @@ def student(teacher_draft: Draft, tmp_path_factory: pytest.TempPathFactory) -> t
         ({"image_params": 1.5}, r"prune\.image_params is a share, above 0 and at most 1, got 1\.5"),
         ({"image_blocks": -1}, "prune: image_blocks must not be negative, and text_layers at least 1"),
         ({"text_layers": 0}, "prune: image_blocks must not be negative, and text_layers at least 1"),
+        ({"size": 20}, r"prune\.size must be at least 32 pixels, or 0 for the teacher's, got 20"),
         ({"samples": 100}, r"prune\.samples must be at least 128, got 100"),
         ({"image": "timm"}, "no image tower named 'timm'; image towers: efficientnet_lite0, .*, timm_image"),
     ],

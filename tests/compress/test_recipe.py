@@ -1,5 +1,6 @@
 """Recipes: what is accepted, and the text of every refusal."""
 
+import dataclasses
 import subprocess
 import sys
 import time
@@ -7,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from compress.draft import DatasetSpec
 from compress.recipe import load_recipe, step_name
 from compress.steps import check_steps
 from compress.steps.teach import Teach
@@ -69,16 +71,18 @@ def test_overrides_are_typed_as_toml_is(recipe: Path) -> None:
         ("distill.text_every=0", "distill: epochs, phrases, questions, text_every, lr and text_lr must be above 0"),
         ("distill.questions=0", "distill: epochs, phrases, questions, text_every, lr and text_lr must be above 0"),
         ("distill.answer=-1", "the weights of losses must not be negative"),
-        ("teach.width=0", "width and questions must be at least 1, head_epochs, align and answer not negative"),
-        ("teach.questions=0", "width and questions must be at least 1, head_epochs, align and answer not negative"),
-        ("teach.head_epochs=-1", "width and questions must be at least 1, head_epochs, align and answer not negative"),
-        ("teach.answer=-1", "width and questions must be at least 1, head_epochs, align and answer not negative"),
+        ("teach.width=0", "teach: width and questions must be at least 1"),
+        ("teach.questions=0", "teach: width and questions must be at least 1"),
+        ("teach.head_epochs=-1", "head_epochs, mixup and the weights of tasks must not be negative"),
+        ("teach.mixup=-0.1", "head_epochs, mixup and the weights of tasks must not be negative"),
+        ("teach.answer=-1", "head_epochs, mixup and the weights of tasks must not be negative"),
+        ("teach.smoothing=2", r"teach\.smoothing is a share, 0\.\.1, got 2"),
         ("teach.fusion=sum", "no fusion named 'sum'; fusions: attention"),
         ("distill.contrast=-0.1", "the weights of losses must not be negative"),
         ("embed.views=0", "views and batch must be at least 1, words at least 2"),
         ("embed.held_out=4000", r"embed\.held_out must lie between 1 and phrases - 1 \(3999\)"),
         ("embed.words=2", "2 words make 20 phrases, and phrases may be at most half of that, not 4000"),
-        ("teach.size=50", "multiple of 32 pixels, got 50"),
+        ("teach.size=20", r"teach\.size and small_size must be at least 32 pixels, got 20 and 64"),
         ("teach.augment.brightness=2", "brightness must lie in 0..1"),
         ("teach.augment.hue=0.1", r"\[teach.augment\] has no field 'hue'"),
         ("teach.image=efficientnet", r"no image tower named 'efficientnet' \(did you mean 'efficientnet_lite\d'"),
@@ -147,3 +151,18 @@ def test_steps_in_an_order_that_cannot_work(tmp_path: Path, steps: list[str], te
     path.write_text('name = "small"\n[data]\nname = "easy_vqa"\n' + "".join(f"[{step}]\n" for step in steps))
     with pytest.raises(RecipeError, match=text):
         check_steps(load_recipe(path))
+
+
+def test_a_base_is_taken_but_for_what_is_named(tmp_path: Path) -> None:
+    mine = tmp_path / "mine.toml"
+    mine.write_text('base = "easy_vqa"\n[prune]\nimage_blocks = 1\n[data]\nval_images = 60\n')
+    recipe, base = load_recipe(mine), load_recipe("easy_vqa")
+    assert (recipe.name, recipe.description) == (base.name, base.description)
+    assert recipe.dataset == DatasetSpec("easy_vqa", {"val_images": 60})
+    changed = [(step_name(a), a, b) for a, b in zip(recipe.steps, base.steps, strict=True) if a != b]
+    ((name, ours, theirs),) = changed
+    assert (name, ours) == ("prune", dataclasses.replace(theirs, image_blocks=1))  # type: ignore[type-var]
+    again = tmp_path / "again.toml"
+    again.write_text(f'base = "{mine}"\n')
+    with pytest.raises(RecipeError, match="has a base itself; name that one, 'easy_vqa', instead"):
+        load_recipe(again)

@@ -173,6 +173,19 @@ def test_the_evaluation_folder_is_the_test_split(out: Path) -> None:
     assert (evalset.label >= 0).sum() == LABELLED
 
 
+def test_the_student_carries_its_card(out: Path) -> None:
+    bundle = open_bundle(out / "student")
+    assert bundle.manifest.card == "card.md"
+    text = bundle.file("card.md").read_text(encoding="utf-8")
+    assert text.startswith("# easy_vqa-student\n")
+    assert "- data: easy_vqa, MIT (PyPI easy-vqa 1.0); 3600 images to train, 400 to choose, 250 to test\n" in text
+    assert f"| zero-shot top-1 (24 prompts, n={LABELLED}) |" in text
+    assert "It has no answer for things that are none of its labels: it always names one." in text
+    worst = re.findall(r"\((\d+) of (\d+) wrong\)", text)
+    assert worst == sorted(worst, key=lambda item: -int(item[0]) / int(item[1]))
+    assert open_bundle(out / "teacher").manifest.card is None
+
+
 def test_resume_does_nothing_again_and_brings_back_what_is_missing(short_run: Path, tmp_path: Path) -> None:
     shutil.copytree(short_run / "out", tmp_path / "out")
     refused = distill(tmp_path)

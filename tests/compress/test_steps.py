@@ -9,6 +9,7 @@ import pytest
 from compress import installed
 from compress.augment import Augment
 from compress.data import easy_vqa
+from compress.distill import take_steps
 from compress.distilling import Texts
 from compress.draft import Draft
 from compress.models.text import minilm
@@ -58,6 +59,18 @@ def test_four_steps_then_resume_then_a_change(tmp_path: Path) -> None:
     changed, steps = ran(tiny_recipe(tmp_path, "distill.contrast=0.5"), out)
     assert steps == ["distill"]
     assert changed.teacher == draft.teacher
+
+    # A second student of the same teacher, in a folder of its own.
+    assert changed.teacher is not None
+    other = tmp_path / "other"
+    other.mkdir()
+    take_steps(out, other)
+    second, steps = ran(tiny_recipe(tmp_path, "prune.text_layers=2"), other)
+    assert steps == ["prune", "distill"]
+    assert second.teacher is not None
+    assert second.teacher.image.weights == other.resolve() / ".work/01-teach/teacher/image.safetensors"
+    assert second.teacher.image.weights.read_bytes() == changed.teacher.image.weights.read_bytes()
+    assert all(path.exists() for path in changed.paths())
 
     (out / ".work/02-embed/store/val.npy").parent.rename(out / "gone")
     assert ran(tiny_recipe(tmp_path, "distill.contrast=0.5"), out)[1] == ["embed", "prune", "distill"]

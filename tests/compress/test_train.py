@@ -38,7 +38,9 @@ class Net(nn.Module):
         return scores
 
 
-def run(file: Path, stop: int | None = None, width: int = 8, steps: int = STEPS) -> tuple[dict[str, Any], list[int]]:
+def run(
+    file: Path, stop: int | None = None, width: int = 8, steps: int = STEPS, average: float = 0.0
+) -> tuple[dict[str, Any], list[int]]:
     """Weights, statistics, optimizer and schedule after training, and the steps that were really taken."""
     model = Net(width)
     weights = [parameter for parameter in model.parameters() if parameter.requires_grad]
@@ -53,7 +55,7 @@ def run(file: Path, stop: int | None = None, width: int = 8, steps: int = STEPS)
         pixels, label = torch.randn(6, 3, 9, 9, generator=drawn), torch.randint(4, (6,), generator=drawn)
         return nn.functional.cross_entropy(model(pixels), label)
 
-    train("net: train", model, (optimizer, schedule), steps, loss_of, file)
+    train("net: train", model, (optimizer, schedule), steps, loss_of, file, average)
     assert not model.training
     state = {"model": model.state_dict(), "optimizer": optimizer.state_dict(), "rate": schedule.get_last_lr()}
     return state, taken
@@ -248,3 +250,36 @@ def test_rows_that_are_gathered_many_times_add_up_to_the_same_bits(tmp_path: Pat
         ends.add(model.weight.detach().numpy().tobytes())
     assert len(ends) == 1
     assert not torch.are_deterministic_algorithms_enabled()
+
+
+def test_the_average_of_the_weights_is_what_is_left(tmp_path: Path) -> None:
+    model = nn.Linear(1, 1, bias=False)
+    nn.init.constant_(model.weight, 1.0)
+    optimizer = warm_cosine([{"params": list(model.parameters()), "lr": 0.1}], 3, 0.0, 0.0)
+    seen = [1.0]
+
+    def loss_of(step: int) -> Tensor:
+        seen.append(model.weight.item())
+        return model.weight.sum()
+
+    train("line: train", model, optimizer, 3, loss_of, tmp_path / "c.pt", average=0.9)
+    last = torch.load(tmp_path / "c.pt", weights_only=True)["model"]["weight"].item()
+    mean = 1.0
+    for step, value in enumerate([*seen[2:], last]):
+        keep = min(0.9, (1 + step) / (10 + step))
+        mean = keep * mean + (1 - keep) * value
+    assert model.weight.item() == pytest.approx(mean, abs=1e-6)
+    assert model.weight.item() != pytest.approx(last, abs=1e-3)
+
+
+@pytest.mark.usefixtures("often")
+def test_an_interrupted_average_ends_the_same(tmp_path: Path) -> None:
+    whole, _ = run(tmp_path / "whole.pt", average=0.8)
+    with pytest.raises(KeyboardInterrupt):
+        run(tmp_path / "cut.pt", stop=5, average=0.8)
+    again, taken = run(tmp_path / "cut.pt", average=0.8)
+    assert taken[0] == 5
+    for name, tensor in whole["model"].items():
+        assert torch.equal(tensor, again["model"][name]), name
+    with pytest.raises(RecipeError, match="it is of another model or another number of steps"):
+        run(tmp_path / "cut.pt")

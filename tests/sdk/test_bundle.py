@@ -254,13 +254,24 @@ _PORT = {"dtype": "float32", "shape": [None, DIM]}
             "has the label ' ' with 0 unknown tokens; wanted a text that is not",
         ),
         (_put(-1, "labels", "items", 0, "unknown"), "has the label 'red' with -1 unknown tokens; wanted"),
+        (
+            _put(" ", "labels", "items", 0, "group"),
+            "has the label 'red' in the group ' '; wanted a text that is not blank, or '' for none; make",
+        ),
+        (_put(None, "labels", "items", 0, "group"), "bundle.json.labels.items[0].group must be str, but is NoneType"),
+        (_put(5, "labels", "items", 0, "text"), "bundle.json.labels.items[0].text must be str, but is int"),
+        (_put(1.01, "unknown_threshold"), "says unknown_threshold = 1.01; it must be -1 to 1"),
+        (_put(-2, "unknown_threshold"), "says unknown_threshold = -2.0; it must be -1 to 1"),
+        (_put("0.5", "unknown_threshold"), "bundle.json.unknown_threshold must be float, but is str"),
+        (_put("../card.md", "card"), "uses the file '../card.md' but does not list it under files"),
+        (_put("", "card"), "uses the file '' but does not list it under files"),
         (_put("other.npz", "golden"), "uses the file 'other.npz' but does not list it under files"),
         (_put("../x.onnx", "graphs", "image", "fp32", "file"), "uses the file '../x.onnx' but does not list it"),
         (_put(["w.bin"], "graphs", "image", "fp32", "external"), "uses the file 'w.bin' but does not list it"),
         (_put("bundle.json", "golden"), "uses the file 'bundle.json' but does not list it"),
         (
             lambda t: t["files"].update({f"f{i}": t["files"]["golden.npz"] for i in range(300)}),
-            "lists 309 files; at most 256",
+            "lists 310 files; at most 256",
         ),
     ],
 )
@@ -634,6 +645,24 @@ def test_a_task_this_sdk_does_not_know_takes_nothing_else_with_it(colours: Path,
             student.embed_images(colour_frame("red"))
 
 
+def test_a_bundle_without_card_threshold_and_groups(colours: Path, tmp_path: Path) -> None:
+    """What a maker need not say may be left out."""
+
+    def change(table: dict[str, Any]) -> None:
+        del table["card"], table["unknown_threshold"]
+        table["tasks"].remove("search")
+        for item in table["labels"]["items"]:
+            del item["group"], item["text"]
+
+    with sdk.load(damage(colours, tmp_path / "b", change=change)) as student:
+        manifest = student.bundle.manifest
+        assert (manifest.card, manifest.unknown_threshold) == (None, None)
+        answer: Any = student.classify(colour_frame("purple"), groups=True)[0]
+        assert (answer.label, answer.known) == ("red", True)
+        with pytest.raises(Unavailable, match="was not made for the task 'search'; it does: classify, embed_images"):
+            student.search("red", student.labels.current.vectors)
+
+
 def test_extra_is_carried_and_ignored(colours: Path, tmp_path: Path) -> None:
     path = damage(colours, tmp_path / "b", change=_put({"new": [1, {"deep": None}]}, "extra"))
     assert open_bundle(path).manifest.extra == {"new": [1, {"deep": None}]}
@@ -647,6 +676,6 @@ def test_a_bundle_without_a_bank_has_no_label_vectors(colours: Path, tmp_path: P
 def test_the_fixture_is_what_these_tests_think(colours: Path) -> None:
     table = json.loads((colours / "bundle.json").read_text(encoding="utf-8"))
     assert table["text"]["length"] == LENGTH
-    assert len(table["files"]) == 9
+    assert len(table["files"]) == 10
     assert len(_PROMISE) == len(npy_bytes(np.zeros((4, DIM), np.float32)))
     assert b"1000000000000" in _PROMISE

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -16,7 +17,7 @@ import pytest
 import runtimes
 from sdk import open_bundle
 from sdk.__main__ import main
-from tests.bundles import ANSWERS, BANK, colour_frame, damage, golden_with
+from tests.bundles import ANSWERS, BANK, CARD, colour_frame, damage, golden_with
 
 ROOT = Path(__file__).parents[2]
 HERE = [str(target) for target in runtimes.targets()]
@@ -26,6 +27,14 @@ HERE = [str(target) for target in runtimes.targets()]
 def blue(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("images") / "blue.png"
     assert cv2.imwrite(str(path), cv2.cvtColor(colour_frame("blue", size=48), cv2.COLOR_RGB2BGR))
+    return path
+
+
+@pytest.fixture(scope="module")
+def purple(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A colour that is not in the bank."""
+    path = tmp_path_factory.mktemp("images") / "purple.png"
+    assert cv2.imwrite(str(path), cv2.cvtColor(colour_frame("purple", size=48), cv2.COLOR_RGB2BGR))
     return path
 
 
@@ -70,6 +79,71 @@ def test_own_labels_k_target_and_precision(colours: Path, blue: Path, capsys: py
         assert all(f" {on}, fp32, computed in f32 (asked for; " in line for line in out[1:])
 
 
+def test_says_first_when_it_is_none_of_these(colours: Path, purple: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    code, out, err = said(capsys, colours, purple)
+    assert (code, err) == (0, [])
+    assert out[0] == "none of these (best cosine below 0.9)"
+    assert re.fullmatch(r" *\d+\.\d%  red", out[1])
+    code, out, err = said(capsys, colours, purple, "--labels", "red,purple", "--k", 1)
+    assert re.fullmatch(r" *\d+\.\d%  purple", out[0])
+
+
+def test_answers_with_groups(colours: Path, blue: Path, purple: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    code, out, err = said(capsys, colours, blue, "--groups")
+    assert (code, err) == (0, [])
+    assert [line.split()[-1] for line in out[:3]] == ["cold", "green", "warm"]
+    assert said(capsys, colours, purple, "--groups")[1][:2] == [
+        "none of these (best cosine below 0.9)",
+        said(capsys, colours, purple, "--groups", "--k", 1)[1][1],
+    ]
+
+
+def test_searches_photos(colours: Path, blue: Path, purple: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    code, out, err = said(capsys, "search", colours, "a purple wall", blue, purple)
+    assert (code, err) == (0, [])
+    assert re.fullmatch(rf" 0\.9\d\d  {purple}", out[0])
+    assert re.fullmatch(rf"[ -]\d\.\d\d\d  {blue}", out[1])
+    assert [line.split(":")[0].strip() for line in out[2:]] == ["image", "text"]
+    code, out, err = said(capsys, "search", colours, "blue", blue, purple, "--k", 1, "--on", HERE[0])
+    assert [line.split()[-1] for line in out[:1]] == [str(blue)]
+    assert f"image: {HERE[0]}, " in out[1]
+
+
+def test_prints_the_card_line_by_line(colours: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    code, out, err = said(capsys, "card", colours)
+    assert (code, out, err) == (0, CARD.splitlines(), [])
+    hostile = b"# A\r\n\x1b[2J\n\tcode\n"
+    path = damage(colours, tmp_path / "b", {"card.md": hostile})
+    assert said(capsys, "card", path) == (0, ["# A", "\\x1b[2J", "        code"], [])
+
+
+def test_a_bundle_without_a_card(colours: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = damage(colours, tmp_path / "b", change=lambda t: t.update(card=None))
+    assert not [line for line in said(capsys, "inspect", path)[1] if line.startswith("card")]
+    code, out, err = said(capsys, "card", path)
+    assert (code, out) == (2, [])
+    assert err == [f"error: {path} has no model card; ask its maker, or run: python -m sdk inspect BUNDLE"]
+
+
+def test_a_bare_name_is_looked_up_by_every_command(
+    colours: Path, blue: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("PUPIL_HOME", str(tmp_path))
+    shutil.copytree(colours, tmp_path / "bundles" / "my-colours")
+    assert said(capsys, "my-colours", blue, "--k", 1)[1][0].endswith("%  blue")
+    assert said(capsys, "inspect", "my-colours")[1][0].startswith("colours   format 1")
+    assert said(capsys, "card", "my-colours")[0] == 0
+    assert said(capsys, "verify", "my-colours")[0] == 0
+    assert said(capsys, "search", "my-colours", "blue", blue)[0] == 0
+    assert said(capsys, "slim", "my-colours", "--for", HERE[0], "--out", tmp_path / "slim")[0] == 0
+    for arguments in (["my-colors", blue], ["inspect", "my-colors"], ["verify", "my-colors"]):
+        code, out, err = said(capsys, *arguments)
+        assert (code, out, len(err)) == (2, [], 1)
+        assert "error: there is no path and no bundle called 'my-colors'; looked in " in err[0]
+    (line,) = said(capsys, "inspect", "./my-colours")[2]
+    assert line.startswith("error: my-colours is not a bundle: a bundle is a folder that holds bundle.json")
+
+
 def test_answers_questions(colours: Path, blue: Path, capsys: pytest.CaptureFixture[str]) -> None:
     long = "is it a red shiny wall or what is it?"
     code, out, err = said(capsys, colours, blue, "--ask", "is it blue?", "--ask", "what is it?", "--ask", long)
@@ -83,7 +157,7 @@ def test_answers_questions(colours: Path, blue: Path, capsys: pytest.CaptureFixt
 def test_a_bundle_without_answers_says_so(plain: Path, blue: Path, capsys: pytest.CaptureFixture[str]) -> None:
     code, out, err = said(capsys, plain, blue, "--ask", "is it red?")
     assert (code, out, len(err)) == (2, [], 1)
-    assert err[0].endswith("was not made for the task 'ask'; it does: classify, embed_images, embed_texts")
+    assert err[0].endswith("was not made for the task 'ask'; it does: classify, embed_images, embed_texts, search")
     assert not [line for line in said(capsys, "inspect", plain)[1] if line.startswith("answers")]
 
 
@@ -93,7 +167,10 @@ def test_inspects(colours: Path, capsys: pytest.CaptureFixture[str]) -> None:
     text = "\n".join(out)
     assert out[0].startswith("colours   format 1   0.0 MB   " + open_bundle(colours).hash[:16])
     for part in (
-        "tasks     classify, embed_images, embed_texts, ask",
+        "tasks     classify, embed_images, embed_texts, search, ask",
+        f"card      card.md, {len(CARD.encode())} bytes; run: python -m sdk card BUNDLE",
+        "groups    2: warm, cold",
+        "unknown   none of these, where the best cosine is below 0.9",
         "licence   Apache-2.0; made from: ",
         "frames    16 x 16, area, crop none",
         "texts     6 tokens",
@@ -167,6 +244,15 @@ def test_slims(colours: Path, blue: Path, tmp_path: Path, capsys: pytest.Capture
         (["{bundle}", "{blue}", "--ask", ""], "wanted a question that is a str and not empty, but '' came"),
         (["{bundle}", "{blue}", "--ask"], "argument --ask: expected one argument; run: python -m sdk --help"),
         (["{bundle}", "{blue}", "--ask", "a", "--labels", "b"], "argument --labels: not allowed with argument --ask"),
+        (
+            ["{bundle}", "{blue}", "--ask", "a", "--groups"],
+            "argument --groups: not allowed with argument --ask: a quest",
+        ),
+        (["search", "{bundle}", "red"], "the following arguments are required: photo; run: python -m sdk --help"),
+        (["search", "{bundle}", "red", "{blue}", "{tmp}/no.png"], "/no.png': wanted an image file, got a path that"),
+        (["search", "{bundle}", "", "{blue}"], "a text is empty; write a word or a phrase"),
+        (["search", "{bundle}", "red", "{blue}", "--k", "0"], "k must be a whole number from 1, but is 0"),
+        (["card", "{tmp}"], "is not a bundle: a bundle is a folder that holds bundle.json"),
         (["{bundle}", "{blue}", "--on", "cpu"], "'cpu' is not a target; write runtime:device[.index], such as ov:cpu"),
         (["{bundle}", "{blue}", "--on", "ort:tpu"], "no target can run the image tower of"),
         (["{bundle}", "{tmp}/none.png"], "wanted an image file, got a path that does not exist; check it"),
@@ -226,7 +312,18 @@ def test_help_shows_every_command(capsys: pytest.CaptureFixture[str]) -> None:
         main(["--help"])
     assert caught.value.code == 0
     text = capsys.readouterr().out
-    for command in ("inspect", "verify", "slim", "--labels", "--ask QUESTION [--ask", "--for", "--no-text"):
+    for command in (
+        "inspect",
+        "card",
+        "search",
+        "verify",
+        "slim",
+        "--labels",
+        "--groups",
+        "--ask QUESTION [--ask",
+        "--for",
+        "--no-text",
+    ):
         assert command in text
 
 

@@ -15,8 +15,8 @@ import numpy as np
 import pytest
 from PIL import Image, ImageOps
 
-from runtimes import BundleError, FeedError
-from sdk.frames import MAX_BYTES, Frame, prepare, read_frame
+from runtimes import FeedError
+from sdk.frames import MAX_BYTES, Frame, read_frame
 from sdk.image_header import read_header
 
 RED, GREEN, BLUE, WHITE = (255, 0, 0), (0, 255, 0), (0, 0, 255), (255, 255, 255)
@@ -57,9 +57,6 @@ def png_of(width: int, height: int) -> bytes:
 def test_a_right_array_is_returned_uncopied() -> None:
     frame = noise(20, 30, 3)
     assert read_frame(frame) is frame
-    assert prepare(noise(16, 16, 3), 16) is not None
-    square = noise(16, 16, 3)
-    assert prepare(read_frame(square), 16) is square
 
 
 @pytest.mark.parametrize("color", ["rgb", "bgr"])
@@ -344,6 +341,68 @@ def test_damaged_bytes_give_a_frame_or_a_feed_error(kind: str) -> None:
         assert frame.ndim == 3 and frame.dtype == np.uint8
 
 
+# --- JPEG at a reduced scale
+
+
+def photo(height: int, width: int) -> Frame:
+    """Something that a JPEG can hold: soft blobs of colour."""
+    return np.asarray(cv2.resize(noise(9, 9, 3), (width, height), interpolation=cv2.INTER_CUBIC), np.uint8)
+
+
+@pytest.mark.parametrize(
+    ("least", "shape"),
+    [(None, (203, 341)), (204, (203, 341)), (103, (203, 341)), (102, (102, 171)), (52, (102, 171)), (51, (51, 86))],
+)
+def test_a_jpeg_keeps_at_least_what_is_asked_for(least: int | None, shape: tuple[int, int]) -> None:
+    """Sides of a reduced JPEG are rounded up; a quarter is the least there is."""
+    original = photo(203, 341)
+    for options in ({}, {"progressive": True}, {"subsampling": 0}):
+        frame = read_frame(encode(original, "JPEG", quality=95, **options), least=least)
+        assert frame.shape == (*shape, 3) and frame.flags.c_contiguous
+        want = cv2.resize(original, shape[::-1], interpolation=cv2.INTER_AREA)
+        assert np.abs(frame.astype(int) - want).mean() < 5
+    assert read_frame(encode(original, "JPEG"), least=1).shape == (51, 86, 3)
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_a_reduced_jpeg_is_rotated_too(orientation: int) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    data = encode(quarters(128, 192), "JPEG", exif=exif, quality=95)
+    frame = read_frame(data, least=30)
+    want = read_frame(data)[2::4, 2::4]
+    assert frame.shape == want.shape == ((32, 48, 3) if orientation < 5 else (48, 32, 3))
+    away = np.abs(frame.astype(int) - want).max(axis=2)
+    assert np.median(away) <= 2 and (away > 40).mean() < 0.1  # but for the lines between the quarters
+
+
+def test_grey_and_cmyk_are_reduced_too() -> None:
+    image = Image.fromarray(photo(160, 240))
+    for mode in ("L", "CMYK"):
+        data = encode(image.convert(mode), "JPEG", quality=95)
+        want = cv2.resize(read_frame(data), (60, 40), interpolation=cv2.INTER_AREA)
+        assert np.abs(read_frame(data, least=40).astype(int) - want).mean() < 2
+
+
+def test_only_jpegs_are_reduced() -> None:
+    frame = photo(200, 300)
+    for kind in ("PNG", "BMP", "WEBP"):
+        assert read_frame(encode(frame, kind), least=20).shape == (200, 300, 3)
+    assert read_frame(frame, least=20) is frame
+
+
+def test_a_reduced_jpeg_is_checked_like_any() -> None:
+    data = encode(noise(400, 600, 3), "JPEG")
+    with pytest.raises(FeedError, match="wanted a whole JPEG, got one cut after"):
+        read_frame(data[: len(data) // 2], least=100)
+    with pytest.raises(FeedError, match="wanted at most 239,999 pixels, got 600 x 400"):
+        read_frame(data, max_pixels=239_999, least=100)
+    damaged, frame_header = bytearray(data), data.index(b"\xff\xc0")
+    damaged[frame_header + 4] = 99  # bits per value
+    with pytest.raises(FeedError, match="wanted a readable JPEG, got one that does not decode; save it again"):
+        read_frame(damaged, least=100)
+
+
 # --- paths
 
 
@@ -370,78 +429,3 @@ def test_unusable_paths(tmp_path: Path) -> None:
         with pytest.raises(FeedError, match=text) as caught:
             read_frame(source)
         assert "\n" not in str(caught.value)
-
-
-# --- prepare
-
-
-def area_by_hand(frame: Frame, height: int, width: int) -> np.ndarray[Any, Any]:
-    """The docstring's rule in float64: shrink as a matrix of covered fractions, enlarge as bilinear weights."""
-
-    def shrink(length: int, size: int) -> np.ndarray[Any, Any]:
-        edges = np.arange(size + 1) * length / size
-        low = np.maximum(edges[:-1, None], np.arange(length))
-        high = np.minimum(edges[1:, None], np.arange(length) + 1)
-        return np.clip(high - low, 0, None) * size / length
-
-    def enlarge(length: int, size: int) -> np.ndarray[Any, Any]:
-        where = np.clip((np.arange(size) + 0.5) * length / size - 0.5, 0, length - 1)
-        return np.clip(1 - np.abs(where[:, None] - np.arange(length)), 0, None)
-
-    def apply(values: np.ndarray[Any, Any], rows: Any, columns: Any) -> np.ndarray[Any, Any]:
-        return np.floor(np.einsum("ih,hwc,jw->ijc", rows, values, columns, optimize=True) + 0.5)
-
-    h, w = frame.shape[:2]
-    smaller = apply(frame.astype(float), shrink(h, min(h, height)), shrink(w, min(w, width)))
-    return apply(smaller, enlarge(min(h, height), height), enlarge(min(w, width), width))
-
-
-@pytest.mark.parametrize("size", [16, 96, 224])
-@pytest.mark.parametrize(
-    "shape", [(480, 640), (64, 64), (192, 192), (100, 300), (300, 97), (8, 500), (96, 192), (33, 47)]
-)
-def test_area_follows_its_written_rule(shape: tuple[int, int], size: int) -> None:
-    frame = noise(*shape, 3)
-    out = prepare(frame, size)
-    assert out.shape == (size, size, 3) and out.dtype == np.uint8 and out.flags.c_contiguous
-    assert np.abs(out - area_by_hand(frame, size, size)).max() <= 1
-
-
-def test_area_does_not_alias_and_keeps_constants() -> None:
-    stripes = np.zeros((400, 400, 3), np.uint8)
-    stripes[:, ::2] = 255
-    assert set(np.unique(prepare(stripes, 100))) <= {127, 128}
-    for size in (8, 57, 300):
-        assert (prepare(np.full((111, 57, 3), 201, np.uint8), size) == 201).all()
-
-
-@pytest.mark.parametrize("shape", [(64, 64), (64, 96), (97, 64), (65, 64), (200, 150)])
-def test_center_takes_the_largest_centred_square(shape: tuple[int, int]) -> None:
-    frame, side = noise(*shape, 3), min(shape)
-    top, left = (shape[0] - side) // 2, (shape[1] - side) // 2
-    square = np.ascontiguousarray(frame[top : top + side, left : left + side])
-    np.testing.assert_array_equal(prepare(frame, side, crop="center"), square)
-    np.testing.assert_array_equal(prepare(frame, 48, crop="center"), prepare(square, 48))
-    assert prepare(frame, side, crop="center").flags.c_contiguous
-
-
-def test_prepare_leaves_its_input_alone_and_repeats() -> None:
-    frame = noise(100, 130, 3)
-    before = frame.copy()
-    np.testing.assert_array_equal(prepare(frame, 64), prepare(frame, 64))
-    np.testing.assert_array_equal(frame, before)
-    np.testing.assert_array_equal(prepare(frame[:, ::-1], 64), prepare(frame[:, ::-1].copy(), 64))
-
-
-def test_prepare_refusals() -> None:
-    frame = noise(20, 20, 3)
-    with pytest.raises(BundleError, match="wanted resize 'area', got 'lanczos'; a newer version may know it: update"):
-        prepare(frame, 16, resize="lanczos")
-    with pytest.raises(BundleError, match="wanted crop 'none' or 'center', got 'top'"):
-        prepare(frame, 16, crop="top")
-    for size in (0, -4, 7, 4097):
-        with pytest.raises(BundleError, match=rf"wanted an image size of 8\.\.4096 pixels, got {size}"):
-            prepare(frame, size)
-    for wrong in (frame.astype(np.float32), frame[..., 0], frame[:0], noise(20, 20, 4)):
-        with pytest.raises(FeedError, match=r"wanted a uint8 \(H, W, 3\) frame, got .*; call read_frame first"):
-            prepare(wrong, 16)  # type: ignore[arg-type]

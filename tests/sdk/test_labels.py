@@ -11,8 +11,9 @@ import sdk
 from runtimes import FeedError
 from sdk import labels as labels_module
 from sdk.embed import Embedder
+from sdk.label_set import LabelSet
 from sdk.labels import LabelBank
-from tests.bundles import BANK, damage
+from tests.bundles import BANK, GROUPS, damage
 
 
 class Student:
@@ -230,3 +231,71 @@ def test_phrases_are_remembered_within_a_limit_that_never_costs_the_bank(
     assert student.asked == ["a one wall"]
     bank.add("two")
     np.testing.assert_array_equal(bank.current.vectors[:4], before.vectors)
+
+
+# Groups
+
+
+def groups(bank: LabelBank) -> dict[str, str]:
+    return dict(zip(bank.current.names, bank.current.groups, strict=True))
+
+
+def test_groups_are_the_bundles_and_those_added(student: Student) -> None:
+    bank = student.bank
+    assert groups(bank) == GROUPS
+    bank.add("purple", group="mixed")
+    bank.add("mine", ["a white wall"], group="odd")
+    bank.add("other")
+    added = {"purple": "mixed", "mine": "odd", "other": ""}
+    assert groups(bank) == GROUPS | added
+    bank.remove("purple")
+    assert groups(bank) == GROUPS | {"mine": "odd", "other": ""}
+
+
+def test_a_label_that_comes_back_has_the_bundles_group_unless_told(student: Student) -> None:
+    student.bank.remove("red")
+    student.bank.remove("blue")
+    student.bank.add("red")
+    student.bank.add("blue", ["a blue wall"], group="sky")
+    assert groups(student.bank) == GROUPS | {"blue": "sky"}
+
+
+def test_replace_keeps_groups(student: Student) -> None:
+    bank = student.bank
+    bank.add("purple", group="mixed")
+    bank.replace(["purple", "white", "red"])
+    assert groups(bank) == {"purple": "mixed", "white": "", "red": "warm"}
+    bank.replace({"blue": ["blue"], "purple": ["purple", "a purple wall"]})
+    assert groups(bank) == {"blue": "cold", "purple": "mixed"}
+    bank.replace(["red"])
+    bank.replace(["purple"])
+    assert groups(bank) == {"purple": ""}, "the app's own group leaves with the label"
+
+
+def test_labels_asked_for_bring_their_groups(student: Student) -> None:
+    student.bank.add("purple", group="mixed")
+    student.bank.remove("yellow")
+    found = student.bank.resolve(["yellow", "white", "purple", "red"])
+    assert found.groups == ("warm", "", "mixed", "warm")
+
+
+def test_groups_by_hand() -> None:
+    names = ("a", "b", "c", "d", "e", "x")
+    labels = LabelSet(names, np.zeros((6, 2), np.float32), (1, 0, 2, 0, 4, 8), ("x", "", "y", "x", "b", ""))
+    grouping = labels.by_group
+    assert grouping.names == ("x", "b", "y")  # in the order of their first labels; b and x are labels' own names too
+    assert grouping.unknown == (9, 4, 2)
+    assert grouping.place.tolist() == [0, 1, 2, 0, 1, 0]
+    scores = np.array([[1, 2, 4, 8, 16, 32], [0, 0, 0, 0, 0, 1]], float)
+    np.testing.assert_array_equal(grouping.summed(scores), [[41, 18, 4], [1, 0, 0]])
+    assert grouping.summed(np.zeros((0, 6))).shape == (0, 3)
+    nobody = LabelSet((), np.zeros((0, 2), np.float32), (), ()).by_group
+    assert (nobody.names, nobody.unknown) == ((), ())
+
+
+@pytest.mark.parametrize(("group", "came"), [(" ", "' '"), (None, "None"), (["a"], r"\['a'\]")])
+def test_a_group_that_is_none_changes_nothing(student: Student, group: Any, came: str) -> None:
+    before = student.bank.current
+    with pytest.raises(FeedError, match=f"the group of 'purple' must be a text, or '' for none, but {came} came"):
+        student.bank.add("purple", group=group)
+    assert student.bank.current is before

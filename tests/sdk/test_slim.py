@@ -9,10 +9,11 @@ import runtimes
 import sdk
 from runtimes import BundleError, Unavailable
 from sdk import open_bundle
+from sdk.card import read_card
 from sdk.golden import verify
 from sdk.manifest import TOWERS, PortSpec
 from sdk.slim import slim
-from tests.bundles import BANK, IMAGE_TOKENS, WIDTH, colour_frame, damage
+from tests.bundles import BANK, CARD, IMAGE_TOKENS, THRESHOLD, WIDTH, colour_frame, damage
 
 HERE = [str(target) for target in runtimes.targets()]
 
@@ -27,6 +28,7 @@ def test_keeps_the_smallest_variant_of_each_tower(colours: Path, tmp_path: Path,
     assert list(made.manifest.graphs["text"]) == ["int8"]
     assert sorted(path.name for path in made.path.iterdir()) == [
         "bundle.json",
+        "card.md",
         "fusion.fp32.onnx",
         "golden.npz",
         f"image.{smallest}.onnx",
@@ -69,7 +71,10 @@ def test_a_slim_bundle_verifies_and_answers_as_the_whole(colours: Path, tmp_path
 def test_without_text_the_bank_works_and_a_new_phrase_says_why_not(colours: Path, tmp_path: Path) -> None:
     made = slim(open_bundle(colours), HERE[0], tmp_path / "slim", text=False)
     assert (made.manifest.text, made.manifest.fusion) == (None, None)
-    assert made.manifest.tasks == ("classify", "embed_images")
+    assert made.manifest.tasks == ("classify", "embed_images", "search")
+    assert made.manifest.labels == open_bundle(colours).manifest.labels
+    assert (made.manifest.unknown_threshold, made.manifest.card) == (THRESHOLD, "card.md")
+    assert read_card(made.file("card.md")) == CARD
     assert not [name for name in made.golden if "text" in name or "fusion" in name]
     assert not [name for name in made.manifest.files if name.startswith(("text", "fusion", "tokenizer"))]
     (image,) = made.manifest.graphs["image"].values()
@@ -97,6 +102,9 @@ def test_without_text_the_bank_works_and_a_new_phrase_says_why_not(colours: Path
             student.embed_texts(["red"])
         with pytest.raises(Unavailable, match="was not made for the task 'ask'; it does: classify, embed_images"):
             student.ask(colour_frame("red"), "is it red?")
+        with pytest.raises(Unavailable, match=reason):
+            student.search("red", student.labels.current.vectors)
+        assert student.search(colour_frame("red"), student.embed_images([colour_frame("blue"), colour_frame("red")]))
         assert sorted(student.labels.list()) == sorted(BANK)
 
 

@@ -23,9 +23,9 @@ import pytest
 import runtimes
 import sdk
 from runtimes import Array, BundleError, FeedError, Unavailable, VerifyError, ov
-from sdk import Answer, Student
+from sdk import Answer, Student, tasks
 from sdk.choose import PRECISIONS
-from sdk.labels import LabelSet
+from sdk.label_set import LabelSet
 from sdk.manifest import ScoreSpec
 from sdk.tasks import classify as classify_task
 from tests.bundles import BANK, COLOURS, DIM, LENGTH, SIZE, colour_frame, damage, golden_with
@@ -310,8 +310,19 @@ def test_equal_labels_have_equal_scores_wherever_they_stand() -> None:
         np.testing.assert_array_equal(alone, scores[1:2])
 
 
+def test_equal_labels_among_others_tie_too() -> None:
+    """Wherever their rows begin in memory, and whatever stands between them."""
+    rng = np.random.default_rng(2)
+    for dim in (*range(1, 70), 96, 127, 128, 129, 255, 256, 384, 512, 513, 768):
+        image, labels = (rng.standard_normal((n, dim)).astype(np.float32) / np.float32(dim**0.5) for n in (2, 40))
+        which = rng.permutation(np.repeat(np.arange(40), 3))
+        found = tasks.cosines(image, labels[which])
+        np.testing.assert_array_equal(found, tasks.cosines(image, labels)[:, which])
+        np.testing.assert_allclose(found, image.astype(float) @ labels[which].T.astype(float), atol=1e-5)
+
+
 def test_ties_in_scores_by_hand() -> None:
-    labels = LabelSet(("a", "b", "c", "d"), np.zeros((4, 2), np.float32), (0, 1, 2, 3))
+    labels = LabelSet(("a", "b", "c", "d"), np.zeros((4, 2), np.float32), (0, 1, 2, 3), ("",) * 4)
     best = classify_task.best(np.array([0.2, 0.3, 0.2, 0.3]), labels, 3)
     assert best == [Answer("b", 0.3, 1), Answer("d", 0.3, 3), Answer("a", 0.2, 0)]
 

@@ -1,0 +1,57 @@
+"""One folder per class, named like it; the class folders may lie under train/, val/ and test/. Photos may lie deeper.
+
+The name of a folder is the label, underscores being spaces. Files and folders that begin with a dot are passed by.
+"""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+from compress.layouts import SPLITS, SUFFIXES, Listing, Product, inside
+from runtimes import RecipeError
+
+WANTS = "one folder of photos per class, and no .csv beside them; the folders may lie under train/, val/ and test/"
+
+
+def read(root: Path) -> Listing | None:
+    """Every folder's photos. Raises RecipeError for a photo without a class, and for splits of other names."""
+    if not root.is_dir() or any(root.glob("*.csv")):
+        return None
+    top = _folders(root)
+    given = [folder for folder in top if folder.name in SPLITS and _folders(folder)]
+    others = [folder.name for folder in top if folder not in given]
+    if given and others:
+        raise RecipeError(
+            f"{root} has the folder {others[0]!r} beside {given[0].name!r}; splits are called {', '.join(SPLITS)}: "
+            "rename it, or move it away"
+        )
+    classes = {folder: parent.name if given else "" for parent in given or [root] for folder in _folders(parent)}
+    photos = [(split, folder.name, path) for folder, split in classes.items() for path in _photos(root, folder)]
+    if not photos:
+        return None
+    for parent in {root, *given}:
+        if loose := [path for path in sorted(parent.iterdir()) if _is_photo(path)]:
+            raise RecipeError(f"{loose[0]} lies in no class's folder, so it has no label; move it into one, or away")
+    names = sorted({folder.name for folder in classes})
+    labels = [name.replace("_", " ").strip() for name in names]
+    return Listing(
+        name=root.name,
+        root=root,
+        products=tuple(Product(label, label) for label in labels),
+        images=tuple(path for _, _, path in photos),
+        labels=tuple(names.index(name) for _, name, _ in photos),
+        splits=tuple(split for split, _, _ in photos),
+    )
+
+
+def _folders(folder: Path) -> list[Path]:
+    return sorted(path for path in folder.iterdir() if path.is_dir() and not path.name.startswith("."))
+
+
+def _photos(root: Path, folder: Path) -> Iterator[Path]:
+    for path in sorted(folder.rglob("*")):
+        if _is_photo(path):
+            yield inside(root, path.relative_to(root).as_posix(), folder.name)
+
+
+def _is_photo(path: Path) -> bool:
+    return path.suffix.lower() in SUFFIXES and not path.name.startswith(".") and not path.is_dir()

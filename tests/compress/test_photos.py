@@ -1,0 +1,239 @@
+"""The data set of photographs: splits, captions, fingerprints, and what a run does with it."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from compress.command import complain
+from compress.data import Corpus, Label, open_dataset
+from compress.data.photos import drawn
+from compress.draft import DatasetSpec
+from compress.layouts import Product, read_listing
+from compress.named import names_in
+from compress.photo_checks import LIST, SCAN
+from compress.product_captions import captions, sentences
+from compress.recipe import Recipe
+from compress.steps import check_steps, run_steps
+from runtimes import RecipeError, Unavailable
+from tests.photos import folder_shop, grocery_root, grocery_shop, picture, save, table_shop
+
+
+def corpus(root: Path, **fields: object) -> Corpus:
+    return open_dataset("photos", {"root": str(root), **fields}).load()
+
+
+def test_it_is_found_by_name_and_the_command_beside_it_is_not() -> None:
+    names = names_in("compress.data")
+    assert "photos" in names
+    assert "__main__" not in names
+    with pytest.raises(RecipeError, match="there is no data set named '__main__'; data sets: easy_vqa, photos"):
+        open_dataset("__main__", {})
+
+
+def test_the_corpus_of_a_grocery_shop(tmp_path: Path) -> None:
+    loaded = corpus(grocery_shop(tmp_path))
+    assert loaded.name == "grocery"
+    assert loaded.labels[0] == Label(
+        "royal gala",
+        (
+            "a photo of royal gala apples",
+            "royal gala apples",
+            "a photo of royal gala apples in a shop",
+            "a close-up photo of royal gala apples",
+        ),
+        "Royal Gala is crispy. The peel is thin and red.",
+        "apple",
+    )
+    assert [wordings[0] for wordings in loaded.captions] == [
+        "a photo of royal gala apples",
+        "a photo of granny smith apples",
+        "a photo of oatly oat milk",
+        "a photo of apples",
+        "a photo of oat milk",
+        "Royal Gala is crispy. The peel is thin and red.",
+        "Granny Smith is a green apple. Fits well in pies.",
+        "A natural oat drink. Fits well in pies.",
+    ]
+    assert loaded.captions[5][1:] == ("Royal Gala is crispy.", "The peel is thin and red.")
+    assert loaded.captions[6][1:] == ("Granny Smith is a green apple.",), "two products fit well in pies"
+    assert [len(split.images) for split in (loaded.train, loaded.val, loaded.test)] == [18, 6, 9]
+    first, last = loaded.train.matches[0].tolist(), loaded.test.matches[-1].tolist()
+    assert first == [1, 0, 0, 1, 0, 1, 0, 0]
+    assert last == [0, 0, 1, 0, 1, 0, 0, 1]
+    assert loaded.train.matches.dtype == np.int8
+    assert loaded.train.label.dtype == np.int64
+    assert np.array_equal(loaded.val.possible.argmax(1), loaded.val.label)
+    assert (loaded.val.possible.sum(1) == 1).all()
+    assert loaded.answers == ()
+    assert loaded.train.questions == ()
+    assert loaded.licence.startswith("MIT (Grocery Store")
+    assert {"royal", "gala", "shop", "crispy", "natural", "apple", "apples", "pies"} <= set(loaded.words)
+
+
+def test_one_caption_stands_for_what_two_products_share() -> None:
+    products = [
+        Product("cola", "cola", "Fizzy. Serve it cold.", "drink", "drinks"),
+        Product("diet cola", "diet cola", "Fizzy. Serve it cold.", "drink", "drinks"),
+        Product("water", "water", "", "water", "water"),
+    ]
+    made = captions(products)
+    assert [(wordings[0], sorted(true)) for wordings, true in made.items()] == [
+        ("a photo of cola", [0]),
+        ("a photo of diet cola", [1]),
+        ("a photo of water", [2]),
+        ("a photo of drinks", [0, 1]),
+        ("Fizzy. Serve it cold.", [0, 1]),
+    ]
+    wordings = [wording for caption in made for wording in caption]
+    assert len(set(wordings)) == len(wordings)
+
+
+def test_sentences() -> None:
+    text = "Has 1.5 percent fat. Good, e.g. with filling. Sweet! Årets bästa? 100 % Swedish."
+    assert sentences(text) == ["Has 1.5 percent fat.", "Good, e.g. with filling.", "Årets bästa?", "100 % Swedish."]
+
+
+def test_splits_are_drawn_by_class_and_stay(tmp_path: Path) -> None:
+    shop = folder_shop(tmp_path / "shop", {"a": 20, "b": 10, "c": 3, "d": 2})
+    listing = read_listing(str(shop))
+    shares = {"val": 0.2, "test": 0.2}
+    made = drawn(listing, shares, 0)
+    count = Counter((made.products[label].name, split) for label, split in zip(made.labels, made.splits, strict=True))
+    assert count == {
+        ("a", "train"): 12,
+        ("a", "val"): 4,
+        ("a", "test"): 4,
+        ("b", "train"): 6,
+        ("b", "val"): 2,
+        ("b", "test"): 2,
+        ("c", "train"): 1,
+        ("c", "val"): 1,
+        ("c", "test"): 1,
+        ("d", "train"): 2,
+    }
+    assert drawn(listing, shares, 0) == made
+    assert drawn(listing, shares, 1) != made
+    before = {made.relative(at): split for at, split in enumerate(made.splits)}
+    save(shop / "a" / "new.jpg", picture(99))
+    again = drawn(read_listing(str(shop)), shares, 0)
+    moved = [split for at, split in enumerate(again.splits) if before.get(again.relative(at), split) != split]
+    assert len(moved) <= 2
+
+
+def test_only_the_split_that_is_missing_is_drawn(tmp_path: Path) -> None:
+    shop = folder_shop(tmp_path, {"train/a": 10, "test/a": 4})
+    loaded = corpus(shop, val_share=0.3)
+    assert [len(split.images) for split in (loaded.train, loaded.val, loaded.test)] == [7, 3, 4]
+    assert all(path.is_relative_to(shop / "test") for path in loaded.test.images)
+
+
+def test_a_table_without_splits(tmp_path: Path) -> None:
+    file = table_shop(tmp_path, {"cola": 6, "kiwi": 6}, {"text": {"kiwi": "Green and sweet."}})
+    loaded = corpus(file, licence="CC0")
+    assert (loaded.name, loaded.licence) == ("shop", "CC0")
+    assert [label.name for label in loaded.labels] == ["cola", "kiwi"]
+    assert loaded.captions[-1] == ("Green and sweet.",)
+    assert corpus(file).licence == "not stated"
+
+
+def test_the_fingerprint_follows_content_and_fields_not_the_place(tmp_path: Path) -> None:
+    shop = grocery_shop(tmp_path / "here")
+    first = open_dataset("photos", {"root": str(shop)})
+    before = first.fingerprint()
+    assert len(before) == 64
+    shutil.copytree(shop, tmp_path / "there")
+    there = {"root": str(tmp_path / "there")}
+    assert open_dataset("photos", there).fingerprint() == before
+    assert open_dataset("photos", {**there, "accept": ["few"]}).fingerprint() == before
+    assert open_dataset("photos", {**there, "accept": ["unreadable"]}).fingerprint() != before
+    assert open_dataset("photos", {**there, "licence": "CC0"}).fingerprint() != before
+    photo = tmp_path / "there" / "train/Fruit/Royal-Gala/Royal-Gala_000.jpg"
+    times = (photo.stat().st_atime_ns, photo.stat().st_mtime_ns + 1_000_000)
+    os.utime(photo, ns=times)
+    assert open_dataset("photos", there).fingerprint() == before
+    save(photo, picture(1000))
+    changed = open_dataset("photos", there).fingerprint()
+    photo.unlink()
+    assert len({before, changed, open_dataset("photos", there).fingerprint()}) == 3
+
+
+def test_the_seed_draws_another_split(tmp_path: Path) -> None:
+    shop = folder_shop(tmp_path, {"a": 10, "b": 10})
+    prints = {open_dataset("photos", {"root": str(shop), "split_seed": seed}).fingerprint() for seed in range(3)}
+    assert len(prints) == 3
+
+
+def test_bad_fields_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(
+        RecipeError, match=r"no kind 'duplicate' \(did you mean 'duplicates'\?\); kinds: unreadable, few"
+    ):
+        open_dataset("photos", {"accept": ["duplicate"]})
+    for shares in ({"val_share": 0.0}, {"test_share": -0.1}, {"val_share": 0.5, "test_share": 0.4}):
+        with pytest.raises(
+            RecipeError, match=r"val_share and data\.test_share must be above 0 and at most 0\.8 togeth"
+        ):
+            open_dataset("photos", shares)
+    with pytest.raises(RecipeError, match=r"--set data\.root=DIR \(python -m compress\.data grocery --fetch DIR"):
+        open_dataset("photos", {}).check()
+    with pytest.raises(Unavailable, match="which does not exist"):
+        open_dataset("photos", {"root": str(tmp_path / "no")}).check()
+
+
+def test_too_few_photos_for_three_splits(tmp_path: Path) -> None:
+    shop = folder_shop(tmp_path, {"a": 2, "b": 1})
+    with pytest.raises(RecipeError, match=r"has 3 photos of 2 classes, and none of them is for val; add photos"):
+        open_dataset("photos", {"root": str(shop)}).check()
+
+
+def test_unreadable_photos_are_left_out_where_accepted(tmp_path: Path) -> None:
+    shop = grocery_shop(tmp_path / "shop")
+    photo = shop / "train/Fruit/Royal-Gala/Royal-Gala_000.jpg"
+    photo.write_bytes(b"no picture")
+    loaded = corpus(shop, accept=["unreadable"])
+    assert len(loaded.train.images) == 17
+    assert photo not in loaded.train.images
+
+
+def driven(root: Path, out: Path, **fields: object) -> None:
+    """A run without steps: only the data is looked at."""
+    recipe = Recipe("shop", "", 0, 1, DatasetSpec("photos", {"root": str(root), **fields}), ())
+    check_steps(recipe)
+    run_steps(recipe, out)
+
+
+def test_a_run_looks_at_every_photo_first(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    shop, out = grocery_shop(tmp_path / "shop"), tmp_path / "out"
+    driven(shop, out)
+    assert not (out / LIST).exists()
+    assert (out / SCAN).is_file()
+    (shop / "val/Fruit/Royal-Gala/Royal-Gala_001.jpg").write_bytes(b"no picture")
+    with pytest.raises(
+        RecipeError, match=r"^the photos cannot be trained on as they are: unreadable files: 1 \(val"
+    ) as refused:
+        driven(shop, out)
+    capsys.readouterr()
+    complain(refused.value)
+    assert capsys.readouterr().err.count("\n") == 1
+    assert "Royal-Gala_001.jpg: wanted" in (out / LIST).read_text(encoding="utf-8")
+    driven(shop, out, accept=["unreadable"])
+
+
+def test_the_real_photos() -> None:
+    loaded = corpus(grocery_root())
+    assert (len(loaded.labels), len(loaded.captions)) == (81, 81 + 17 + 81)
+    assert [len(split.images) for split in (loaded.train, loaded.val)] == [2640, 296]
+    told = {label.name: label for label in loaded.labels}
+    assert told["anjou"].prompts[0] == "a photo of anjou pears"
+    assert told["solid potato"].group == "potato"
+    # A photo is matched by its label, its text, and its group where that says more: three at most.
+    assert set(loaded.train.matches.sum(1).tolist()) == {2, 3}
+    wordings = [wording for caption in loaded.captions for wording in caption]
+    assert len(set(wordings)) == len(wordings) == 649
+    spoken = {word for text in wordings for word in text.lower().replace("-", " ").split() if word.isalpha()}
+    assert spoken <= set(loaded.words)
