@@ -25,9 +25,10 @@ class Augment:
 
     `flip`, `rotate`: mirror, and turn by quarter turns. `crop`: the smallest share of the area that a random crop
     keeps, of a shape within 3:4 and 4:3 (Szegedy et al. 2015, arXiv 1409.4842); 1 keeps all. `source`: edge in pixels
-    of the frames that are cut, larger than what a model sees so that crops stay sharp; 0: as large. `shift`: up to this
-    share of the edge, each way. `scale`: zoom by up to this share, in or out. `brightness`, `contrast`, `saturation`:
-    factors within 1 +- this; keep them small where colour names must hold (gray against black).
+    of the frames that are cut, larger than what a model sees so that crops stay sharp; 0: as large. A plain view is
+    then resized twice, so for photos of another size it is not to the last bit what a device sees. `shift`: up to this
+    share of the edge, each way. `scale`: zoom by up to this share, in or out. `brightness`, `contrast`, `saturation`: factors
+    within 1 +- this; keep them small where colour names must hold (gray against black).
     """
 
     flip: bool = True
@@ -55,7 +56,7 @@ class Augment:
 
     def __call__(self, frame: Frame, size: int, seed: int, view: int, index: int) -> Frame:
         """uint8 (H, H, 3) to uint8 (size, size, 3), the same for the same numbers; what is cut and changed does not
-        depend on `size`. View 0 is the frame as it is."""
+        depend on `size`. View 0 is the frame as it is, resized."""
         if view == 0:
             return prepare(frame, size)
         rng = np.random.default_rng((seed, view, index))

@@ -20,13 +20,13 @@ from compress.command import Parser, complain
 from compress.installed import INSTALL, OURS
 from compress.recipe import Recipe, load_recipe, step_name
 from compress.report import PUBLISHED, write_report
-from compress.steps import DONE, WORK, StepDone, check_steps, package_version, run_steps
+from compress.steps import StepDone, check_steps, package_version, run_steps
+from compress.steps_from import MARKER, check_run, take_steps
 from runtimes import GateFailed, PupilError, RecipeError
 
 if TYPE_CHECKING:
     from rich.console import Console
 
-MARKER = ".pupil.json"
 GO_ON = "the same command with --resume goes on from the last checkpoint"
 
 
@@ -99,32 +99,6 @@ def claim(out: Path, recipe: Recipe) -> None:
         raise RecipeError(f"cannot write into --out {out}: {error.strerror}; choose another --out") from error
 
 
-def check_steps_from(other: Path) -> None:
-    """Raises RecipeError if the folder `other` holds no run of ours."""
-    if not (other / MARKER).is_file():
-        raise RecipeError(f"--steps-from {other} holds no run of this command; give the --out of an earlier one")
-
-
-def take_steps(other: Path, out: Path) -> None:
-    """Copy finished steps of another run that `out` does not have, as links where the disk can: a second student of
-    one teacher. `run_steps` uses those that are the same in this recipe, and replaces the others."""
-    for done in sorted((other / WORK).glob(f"*/{DONE}")):
-        folder = out / WORK / done.parent.name
-        if not folder.exists() and not done.parent.suffix:
-            building = folder.with_name(folder.name + ".copy")
-            shutil.rmtree(building, ignore_errors=True)
-            shutil.copytree(done.parent, building, copy_function=_link)
-            building.replace(folder)
-
-
-def _link(source: str, target: str) -> None:
-    """Steps never write into a finished one, so both runs may share a file."""
-    try:
-        os.link(source, target)
-    except OSError:
-        shutil.copy2(source, target)
-
-
 def unpublish(out: Path) -> None:
     """Remove bundles, evaluation set and reports of the run before, whole or half-written, so that what lies there is
     of the last finished run.
@@ -150,13 +124,13 @@ def _command(asked: argparse.Namespace) -> None:
     check_out(out, asked.resume)
     check_space(out, recipe.disk_mb)
     if asked.steps_from is not None:
-        check_steps_from(asked.steps_from)
+        check_run(asked.steps_from)
     from rich.console import Console  # here, so that a mistake is told without it
 
     check_steps(recipe)
     claim(out, recipe)
     if asked.steps_from is not None:
-        take_steps(asked.steps_from, out)
+        take_steps(asked.steps_from, out, recipe)
     _run(recipe, out, asked, Console(stderr=True, highlight=False, soft_wrap=True))
 
 

@@ -53,7 +53,7 @@ def retrain(draft: Draft, folder: Path, epochs: int, lr: float) -> ModelFiles:
     steps = epochs * rounds
     side = load_model(student).image.eval().requires_grad_(False)
     chosen = np.sort(np.random.default_rng(draft.seed).permutation(len(frames))[:CALIBRATION])
-    plain = augment_batch(frames, chosen, augment, spec.size, store.header.seed, 0)
+    plain = prepared(corpus.train.images, spec.size, draft.out, "gate: read train")[chosen]
     model = insert_quantizers(side, to_input(plain, spec.mean, spec.std)).requires_grad_(True)
 
     def lesson(step: int) -> Lesson:

@@ -7,7 +7,8 @@ name = "easy_vqa"
 [teach]            # one table per step, in the order in which they run; fields are those of steps/teach.py
 epochs = 8
 
-With `base = "grocery"` a recipe is that one, but for the settings that it names itself.
+With `base = "grocery"`, or a .toml file beside it, a recipe is that one but for its name and the settings that it
+names itself; it has the same steps.
 """
 
 import re
@@ -57,7 +58,8 @@ def load_recipe(name_or_path: str | Path, overrides: Sequence[str] = ()) -> Reci
     Raises RecipeError for an unknown recipe, step, data set or field, for a value of the wrong type, and for a
     file that is not TOML. Imports no torch: a typo costs less than a second.
     """
-    table = _with_base(_read(_locate(name_or_path)))
+    path = _locate(name_or_path)
+    table = _with_base(_read(path), path)
     for override in overrides:
         _override(table, override)
     top = {key: value for key, value in table.items() if not isinstance(value, Mapping)}
@@ -105,14 +107,20 @@ def _read(path: Path) -> dict[str, Any]:
         raise RecipeError(f"{path} is not valid TOML: {error}") from error
 
 
-def _with_base(table: dict[str, Any]) -> dict[str, Any]:
-    """The recipe's table on top of that of its `base`, if it has one."""
-    if not isinstance(table.get("base"), str):
+def _with_base(table: dict[str, Any], path: Path) -> dict[str, Any]:
+    """The recipe's table, of the file `path`, on top of that of its `base`, if it has one."""
+    base = table.get("base")
+    if not isinstance(base, str):
         return table
-    below = _read(_locate(table["base"]))
+    below = _read(_locate(path.parent / base if base.endswith(".toml") else base))
     if "base" in below:
-        raise RecipeError(f"the base {table['base']!r} has a base itself; name that one, {below['base']!r}, instead")
-    return _merged(below, table)
+        raise RecipeError(f"the base {base!r} has a base itself; name that one, {below['base']!r}, instead")
+    for key, value in table.items():
+        if isinstance(value, Mapping) and key not in below:
+            raise RecipeError(
+                f"{path.name} has a step [{key}] that its base {base!r} lacks; write the recipe out whole"
+            )
+    return _merged({key: value for key, value in below.items() if key != "name"}, table)
 
 
 def _merged(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:

@@ -105,7 +105,7 @@ class Lesson:
         """The weighted sum of the tasks over the batch of this step, a scalar in nats."""
         asked, model, epoch = self._asked, self.model, step // self._rounds
         chosen, rng = self._draw(self.probe_steps + step)
-        size = asked.small_size if epoch < asked.small_epochs else asked.size
+        size = asked.small_size if epoch < round(asked.small * asked.epochs) else asked.size
         # View 0 is the plain frame; here every epoch is a view of its own.
         batch = augment_batch(self._frames, chosen, asked.augment, size, self._seed, epoch + 1)
         images = to_input(batch, self._tower.MEAN, self._tower.STD)

@@ -17,6 +17,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from compress.named import check_name
+from runtimes import RecipeError
 
 
 def check_towers(image: str, text: str) -> None:
@@ -40,6 +41,21 @@ def outline(module: Any, options: Mapping[str, Any]) -> Any:
     getattr(module, "check", lambda: None)()
     with torch.device("meta"):
         return module.build(options, pretrained=False)
+
+
+def check_size(image: str, options: Mapping[str, Any], size: int) -> None:
+    """Raises RecipeError if the image tower takes no frames of that edge, in pixels; needs torch."""
+    import torch
+
+    tower = outline(image_tower(image), options).eval()
+    try:
+        with torch.no_grad():
+            tower(torch.zeros(1, 3, size, size, device="meta"))
+    except Exception as error:  # whatever a library's network raises
+        why = " ".join(str(error).split())[:200]
+        raise RecipeError(
+            f"the image tower {image} takes no frames of {size} pixels ({why}); choose another size"
+        ) from error
 
 
 def check_fusion(name: str) -> None:

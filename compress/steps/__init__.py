@@ -30,7 +30,7 @@ from sdk.bundle import sha256_of
 
 WORK = ".work"
 DONE = "step.json"
-TMP, REFUSED = ".tmp", ".refused"
+TMP, REFUSED, COPY = ".tmp", ".refused", ".copy"
 OTHER_CODE = "made by other code or versions, again"
 
 
@@ -97,18 +97,25 @@ def run_steps(
     keep = resume
     for number, step in enumerate(recipe.steps, start=1):
         name, before = step_name(step), draft
-        folder = out / WORK / f"{number:02d}-{name}"
+        folder = out / WORK / step_folder(number, step)
         key = step_key(step, recipe.seed, key)
         record = read_record(folder / DONE) if resume else {}
         done = _finished(record, out, key)
         if done is None and on_start is not None:
             on_start(name, OTHER_CODE if record and record.get("made_by") != installed.environment() else "")
-        draft = done if done is not None else _run(step, draft, folder, key, keep)
-        resume = resume and done is not None  # what follows a step that ran must run too
+        # The data may lie elsewhere than when the step was done: the key knows its content only.
+        here = done and dataclasses.replace(done, dataset=recipe.dataset)
+        draft = here if here is not None else _run(step, draft, folder, key, keep)
+        resume = resume and here is not None  # what follows a step that ran must run too
         if on_step is not None:
             on_step(StepDone(name, folder, key, done is not None, before, draft))
-    _clean(out / WORK, TMP)  # of steps that this recipe does not have
+    _clean(out / WORK, TMP, COPY)  # of steps that this recipe does not have
     return draft
+
+
+def step_folder(number: int, step: Step) -> str:
+    """The name of the folder of the `number`-th step (from 1) of a recipe."""
+    return f"{number:02d}-{step_name(step)}"
 
 
 def step_key(step: Step, seed: int, previous: str) -> str:

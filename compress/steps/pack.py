@@ -58,7 +58,7 @@ class Pack:
         about = card(open_bundle(gated["student"]), corpus, measured.table, measured.wrong("student"))
         for who, path in gated.items():
             text = about if who == "student" else None
-            publish_bundle(path, draft.out / who, quality, f"{draft.dataset.name} test", text)
+            publish_bundle(path, draft.out / who, quality, f"{corpus.name} test", text)
         programs = write_programs(draft.need("teacher", "pack"), draft.out / "teacher.pt2")
         report = draft.folder / "measured.json"
         report.write_text(json.dumps(measured.table, indent=1), encoding="utf-8")

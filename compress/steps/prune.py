@@ -59,16 +59,18 @@ class Prune:
             raise RecipeError(f"prune.samples must be at least {2 * BATCH}, got {self.samples}")
 
     def check(self) -> None:
-        """Raises what building another image tower would raise."""
-        from compress.models import image_tower, outline
+        """Raises what building another image tower would raise, and RecipeError if it takes no frames of `size`."""
+        from compress.models import check_size, image_tower, outline
 
         if self.image is not None:
             outline(image_tower(self.image), self.image_options)
+            if self.size:
+                check_size(self.image, self.image_options, self.size)
 
     def check_after(self, steps: "Sequence[Step]") -> None:
         """Raises RecipeError for targets that the teacher which [teach] would train cannot be cut to."""
         from compress.blocks import blocks_of, check_drop
-        from compress.models import image_tower, outline, text_tower
+        from compress.models import check_size, image_tower, outline, text_tower
         from compress.steps.teach import Teach
 
         teach = next((step for step in steps if isinstance(step, Teach)), None)
@@ -76,6 +78,7 @@ class Prune:
             return
         self._check_text(teach.text_options)
         if self.image is None:
+            check_size(teach.image, teach.image_options, self.size or teach.size)
             offered = blocks_of(outline(image_tower(teach.image), teach.image_options))
             check_drop("prune.image_blocks", self.image_blocks, offered)
         module, options = text_tower(teach.text), {**teach.text_options, **self.text_options}

@@ -19,7 +19,7 @@ from runtimes import RecipeError
 @dataclass(frozen=True)
 class Teach:
     """`image`, `text`: towers by name, with options. `size`: edge in pixels. `dim`: width of the joint space.
-    `max_length`: tokens per phrase. `epochs`: passes over the train images, the first `small_epochs` of them at the
+    `max_length`: tokens per phrase. `epochs`: passes over the train images, the first `small` (a share) of them at the
     edge `small_size`; before, `probe_epochs` with the tower frozen, and after, `head_epochs` with it frozen again, for
     the questions alone. `lr`: peak learning rate of AdamW for the image tower; what is fresh uses `projection_lr`.
     `warmup`: share of the steps in which it rises. `average`: see compress/average.py. `mixup`: alpha of Mixup (Zhang
@@ -39,7 +39,7 @@ class Teach:
     max_length: int = 16
     epochs: int = 5
     probe_epochs: int = 0
-    small_epochs: int = 0
+    small: float = 0.0
     small_size: int = 64
     batch: int = 64
     lr: float = 1e-3
@@ -63,28 +63,27 @@ class Teach:
     def __post_init__(self) -> None:
         check_towers(self.image, self.text)
         check_fusion(self.fusion)
-        for name in ("warmup", "average", "smoothing"):
+        for name in ("warmup", "average", "smoothing", "small"):
             if not 0 <= getattr(self, name) <= 1:
                 raise RecipeError(f"teach.{name} is a share, 0..1, got {getattr(self, name)}")
         if min(self.epochs, self.dim, self.lr, self.projection_lr) <= 0 or self.batch < 2:
             raise RecipeError("teach: epochs, dim, lr and projection_lr must be above 0, and batch at least 2")
         if min(self.width, self.questions) < 1:
             raise RecipeError("teach: width and questions must be at least 1")
-        epochs = (self.probe_epochs, self.small_epochs, self.head_epochs)
-        if min(*epochs, self.mixup, self.align, self.margin, self.label, self.answer) < 0:
-            raise RecipeError(
-                "teach: probe_epochs, small_epochs, head_epochs, mixup and the weights of tasks must not be negative"
-            )
+        if min(self.probe_epochs, self.head_epochs, self.mixup, self.align, self.margin, self.label, self.answer) < 0:
+            raise RecipeError("teach: probe_epochs, head_epochs, mixup and the weights of tasks must not be negative")
         if min(self.size, self.small_size) < 32:
             raise RecipeError(
                 f"teach.size and small_size must be at least 32 pixels, got {self.size} and {self.small_size}"
             )
 
     def check(self) -> None:
-        """Raises RecipeError for options that the towers refuse, Unavailable if a tower's package is missing."""
-        from compress.models import fusion_tower
+        """Raises RecipeError for options or sizes that the towers refuse, Unavailable if a package is missing."""
+        from compress.models import check_size, fusion_tower
 
         check_options(self.image, self.image_options, self.text, self.text_options)
+        for size in (self.size, *([self.small_size] if self.small else [])):
+            check_size(self.image, self.image_options, size)
         fusion_tower(self.fusion).build(self.fusion_options, self.width, 2)
         text_tower(self.text).tokenizer(self.text_options, self.max_length)
 

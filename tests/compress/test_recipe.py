@@ -157,12 +157,15 @@ def test_a_base_is_taken_but_for_what_is_named(tmp_path: Path) -> None:
     mine = tmp_path / "mine.toml"
     mine.write_text('base = "easy_vqa"\n[prune]\nimage_blocks = 1\n[data]\nval_images = 60\n')
     recipe, base = load_recipe(mine), load_recipe("easy_vqa")
-    assert (recipe.name, recipe.description) == (base.name, base.description)
+    assert (recipe.name, recipe.description) == ("mine", base.description)
     assert recipe.dataset == DatasetSpec("easy_vqa", {"val_images": 60})
     changed = [(step_name(a), a, b) for a, b in zip(recipe.steps, base.steps, strict=True) if a != b]
     ((name, ours, theirs),) = changed
     assert (name, ours) == ("prune", dataclasses.replace(theirs, image_blocks=1))  # type: ignore[type-var]
     again = tmp_path / "again.toml"
-    again.write_text(f'base = "{mine}"\n')
+    again.write_text('base = "mine.toml"\n')  # beside it, wherever the command runs
     with pytest.raises(RecipeError, match="has a base itself; name that one, 'easy_vqa', instead"):
         load_recipe(again)
+    mine.write_text('base = "easy_vqa"\n[polish]\n')
+    with pytest.raises(RecipeError, match=r"mine\.toml has a step \[polish\] that its base 'easy_vqa' lacks"):
+        load_recipe(mine)

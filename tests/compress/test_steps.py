@@ -9,13 +9,13 @@ import pytest
 from compress import installed
 from compress.augment import Augment
 from compress.data import easy_vqa
-from compress.distill import take_steps
 from compress.distilling import Texts
 from compress.draft import Draft
 from compress.models.text import minilm
 from compress.recipe import Recipe
 from compress.steps import StepDone, check_steps, run_steps
 from compress.steps.embed import HELD_OUT_WORDS, Embed, possible_phrases
+from compress.steps_from import take_steps
 from compress.store import Header, Store
 from runtimes import RecipeError
 from tests.tiny import few_images, tiny_recipe
@@ -64,8 +64,9 @@ def test_four_steps_then_resume_then_a_change(tmp_path: Path) -> None:
     assert changed.teacher is not None
     other = tmp_path / "other"
     other.mkdir()
-    take_steps(out, other)
-    second, steps = ran(tiny_recipe(tmp_path, "prune.text_layers=2"), other)
+    another = tiny_recipe(tmp_path, "prune.text_layers=2")
+    take_steps(out, other, another)
+    second, steps = ran(another, other)
     assert steps == ["prune", "distill"]
     assert second.teacher is not None
     assert second.teacher.image.weights == other.resolve() / ".work/01-teach/teacher/image.safetensors"
