@@ -27,8 +27,8 @@ class Augment:
     keeps, of a shape within 3:4 and 4:3 (Szegedy et al. 2015, arXiv 1409.4842); 1 keeps all. `source`: edge in pixels
     of the frames that are cut, larger than what a model sees so that crops stay sharp; 0: as large. A plain view is
     then resized twice, so for photos of another size it is not to the last bit what a device sees. `shift`: up to this
-    share of the edge, each way. `scale`: zoom by up to this share, in or out. `brightness`, `contrast`, `saturation`: factors
-    within 1 +- this; keep them small where colour names must hold (gray against black).
+    share of the edge, each way. `scale`: zoom by up to this share, in or out. `brightness`, `contrast`, `saturation`:
+    factors within 1 +- this; keep them small where colour names must hold (gray against black).
     """
 
     flip: bool = True
