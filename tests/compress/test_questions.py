@@ -128,7 +128,7 @@ def test_without_answers_a_teacher_learns_captions_alone(tmp_path: Path, monkeyp
     mute = Lesson(asked, shape, dataclasses.replace(whole, answers=()), draft)
     assert (mute.steps, mute.head_steps, len(mute.head())) == (4, 0, 0)
     assert torch.isfinite(mute.loss(0))
-    with pytest.raises(TypeError, match="there are no questions: the head has no steps"):
+    with pytest.raises(TypeError, match="there are no questions: nothing can be asked"):
         mute.head_loss(0)
 
     lesson = Lesson(asked, dataclasses.replace(shape, answers=whole.answers), whole, draft)
