@@ -27,7 +27,7 @@ MARKER = ".fetched.json"
 LICENCE = "LICENSE"
 ATTEMPTS, PAUSE, TIMEOUT = 4, 0.5, 30.0  # seconds: a pause doubles with each attempt
 AT_ONCE = 8
-MAX_LISTING = 64 * 2**20
+MAX_LISTING = MAX_FILE = 64 * 2**20  # bytes, since a whole answer is held in memory
 PLAIN = {"100644", "100755"}  # git's modes of files; the others are links and submodules
 SAME_COMMAND = "the same command goes on where this one stopped"
 
@@ -59,28 +59,34 @@ def fetch(source: Source, target: Path, api: str = API, raw: str = RAW, pause: f
     """Make `target` a copy of the source's folder, with the repository's licence, and return how many files it has.
 
     `api`, `raw`: the addresses of GitHub or of a mirror of it. `pause`: seconds before the second attempt.
-    Raises RecipeError if `target` holds something else or cannot be written, or if files are not those that are known;
-    Unavailable if GitHub cannot be reached or sends something else. What was fetched stays.
+    Raises RecipeError if `target` holds something else or cannot be read or written, or if files are not those that are
+    known; Unavailable if GitHub cannot be reached or sends something else. What was fetched stays.
     """
+    try:
+        target = target.expanduser().resolve()
+    except RuntimeError as error:  # nobody's ~, a loop of symlinks
+        raise RecipeError(f"--fetch {target} is no path of a folder ({error}); choose another") from error
+    try:
+        return _fetch_all(source, target, api, raw, pause)
+    except OSError as error:
+        why = error.strerror or error
+        raise RecipeError(f"cannot read or write {target}: {why}; see to that, then {SAME_COMMAND}") from error
+
+
+def _fetch_all(source: Source, target: Path, api: str, raw: str, pause: float) -> int:
     from compress.progress import bar  # here, so that layouts can be read without rich
 
-    target = target.expanduser().resolve()
     _check_target(source, target)
     blobs = _tree(source, api, raw, target, pause)
-    try:
-        target.mkdir(parents=True, exist_ok=True)
-        (target / MARKER).write_text(json.dumps(_mark(source)), encoding="utf-8")
-        pool = ThreadPoolExecutor(AT_ONCE)
-        with bar(f"fetch {source.repository.split('/')[-1]}", len(blobs)) as tick:
-            try:
-                for path in pool.map(lambda blob: _fetch_one(blob, target, pause), blobs):
-                    tick(path.rpartition("/")[2])
-            finally:  # an error and Ctrl-C wait for eight files, not for all
-                pool.shutdown(cancel_futures=True)
-    except OSError as error:
-        raise RecipeError(
-            f"cannot write into {target}: {error.strerror or error}; see to that, then {SAME_COMMAND}"
-        ) from error
+    target.mkdir(parents=True, exist_ok=True)
+    (target / MARKER).write_text(json.dumps(_mark(source)), encoding="utf-8")
+    pool = ThreadPoolExecutor(AT_ONCE)
+    with bar(f"fetch {source.repository.split('/')[-1]}", len(blobs)) as tick:
+        try:
+            for path in pool.map(lambda blob: _fetch_one(blob, target, pause), blobs):
+                tick(path.rpartition("/")[2])
+        finally:  # an error and Ctrl-C wait for eight files, not for all
+            pool.shutdown(cancel_futures=True)
     for pattern, known in source.digests.items():
         got = digest(target, [blob.path for blob in blobs if fnmatchcase(blob.path, pattern)])
         if got != known:
@@ -128,7 +134,7 @@ def _tree(source: Source, api: str, raw: str, target: Path, pause: float) -> lis
         listing = json.loads(data)
         entries = [(str(e["path"]), str(e["sha"]), int(e["size"])) for e in listing["tree"] if e["mode"] in PLAIN]
         whole = listing["truncated"] is False
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, OverflowError) as error:  # an endless size overflows
         raise Unavailable(
             f"{url}: wanted a tree listing of GitHub, got something else ({error!r}); try again later"
         ) from None
@@ -138,6 +144,11 @@ def _tree(source: Source, api: str, raw: str, target: Path, pause: float) -> lis
         if path == LICENCE or path.startswith(prefix):
             place = path.removeprefix(prefix)
             inside(target, place, url)
+            if not 0 <= size <= MAX_FILE:
+                raise Unavailable(
+                    f"{url}: wanted files of at most {MAX_FILE} bytes, got {path!r} of {size}; that is no copy of "
+                    f"{source.repository}: fetch from GitHub or from another mirror"
+                )
             address = f"{raw}/{source.repository}/{source.commit}/{quote(path)}"
             blobs.append(Blob(address, place, sha, size))
     if not whole or not any(blob.path != LICENCE for blob in blobs):
@@ -178,7 +189,7 @@ def _get(url: str, most: int, pause: float, sha: str | None = None) -> bytes:
             if error.code < 500 and error.code != 429:
                 break
             continue
-        except (OSError, http.client.HTTPException) as error:  # URLError is an OSError
+        except (OSError, http.client.HTTPException, ValueError) as error:  # URLError is an OSError; ValueError: no URL
             why = f"no answer ({getattr(error, 'reason', None) or error!r})"
             continue
         if len(data) > most or (sha is not None and (len(data) != most or blob_sha(data) != sha)):

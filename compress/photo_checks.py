@@ -28,6 +28,10 @@ KINDS = {
     "duplicates": "pairs of photos in two splits that show the same",
     "empty": "labels without photos",
 }
+APART = (
+    " (of photos that show the same leave one, or keep them in one split: in a .csv, write train for them in the "
+    "column split; from the rows where it is empty, the other splits are drawn)"
+)
 FEWEST = 5
 LIST = "photo-problems.txt"
 SCAN = ".work/photos.json"
@@ -99,8 +103,8 @@ def refuse(found: Mapping[str, Sequence[str]], accept: Collection[str], out: Pat
         told = "; ".join(_summary(kind, found[kind]) for kind in refused)
         kinds = ", ".join(f'"{kind}"' for kind in [*accept, *refused])
         raise RecipeError(
-            f"the photos cannot be trained on as they are: {told}; all are listed in {file}. Mend them, or accept them "
-            f"as they are with --set 'data.accept=[{kinds}]'"
+            f"the photos cannot be trained on as they are: {told}; all are listed in {file}. Mend them"
+            f"{APART if 'duplicates' in refused else ''}, or accept them as they are with --set 'data.accept=[{kinds}]'"
         )
 
 

@@ -13,14 +13,16 @@ _END_OF_SENTENCE = re.compile(r"(?<=[.!?])\s+(?=[^\Wa-z])")
 def captions(products: Sequence[Product]) -> dict[tuple[str, ...], frozenset[int]]:
     """Captions as their wordings, with the positions of the products of which they are true.
 
-    One per label; one per group that says something else than a label of its own; one per product text, worded as the
-    whole and as its sentences. No wording is in two captions: a sentence that two texts share would be called wrong of
-    a product that it is true of.
+    One per label, which is true of a whole group where that is called like the label; one per group that is called
+    otherwise; one per product text, worded as the whole and as its sentences. No wording is in two captions: a sentence
+    that two texts share would be called wrong of a product that it is true of.
     """
-    said = [(_prompts(product.noun), frozenset({at})) for at, product in enumerate(products)]
-    members = _members(product.group for product in products)
-    nouns = {product.group: product.group_noun or product.group for product in products}
-    said += [(_prompts(nouns[group]), own) for group, own in members.items()]
+    groups = _members(product.group_noun or product.group for product in products)
+    said = []
+    for at, product in enumerate(products):
+        called_so = [own for noun, own in groups.items() if noun.lower() == product.noun.lower()]
+        said.append((_prompts(product.noun), frozenset({at}).union(*called_so)))
+    said += [(_prompts(noun), own) for noun, own in groups.items()]
     texts = _members(product.text for product in products)
     often = [sentence for text in texts for sentence in set(sentences(text))]
     said += [

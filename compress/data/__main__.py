@@ -4,6 +4,7 @@ The same command goes on with a fetch that was stopped. Exit codes: 0 done, 2 a 
 which), 130 interrupted.
 """
 
+import argparse
 import importlib
 import sys
 from collections.abc import Sequence
@@ -53,9 +54,15 @@ def _parser() -> Parser:
     parser = Parser(prog="python -m compress.data", description=(__doc__ or "").partition("\n\n")[0])
     parser.add_argument("name", help="the data set: grocery")
     parser.add_argument("--fetch", type=Path, required=True, metavar="DIR", help="the folder to make or to complete")
-    parser.add_argument("--api", default=API, metavar="URL", help="GitHub's API, or a mirror's")
-    parser.add_argument("--raw", default=RAW, metavar="URL", help="GitHub's raw files, or a mirror's")
+    parser.add_argument("--api", type=_address, default=API, metavar="URL", help="GitHub's API, or a mirror's")
+    parser.add_argument("--raw", type=_address, default=RAW, metavar="URL", help="GitHub's raw files, or a mirror's")
     return parser
+
+
+def _address(text: str) -> str:
+    if not text.startswith(("http://", "https://")):
+        raise argparse.ArgumentTypeError(f"wanted an address that begins with http:// or https://, got {text!r}")
+    return text
 
 
 if __name__ == "__main__":

@@ -24,7 +24,7 @@ from runtimes import RecipeError
 class Photos:
     """`root`: a folder of photos, or a .csv file. `accept`: kinds of problems that do not stop a run, of `KINDS`;
     unreadable files are then left out. Where the layout gives no "val" or "test", `val_share` or `test_share` of each
-    class's train photos are drawn by `split_seed`. `licence`: of the photos, where the layout does not know it.
+    class's photos are drawn by `split_seed`, see `drawn`. `licence`: of the photos, where the layout does not know it.
     """
 
     root: str = ""
@@ -62,7 +62,7 @@ class Photos:
         refuse(problems(self._listing, found), self.accept, out)
 
     def fingerprint(self) -> str:
-        """sha256 (hex) over photos, labels, splits and texts, wherever the folder lies."""
+        """sha256 (hex) over photos, labels, splits and texts, wherever the folder lies and whatever it is called."""
         listing = self._listing
         fields = (listing.name, self._licence, "unreadable" in self.accept, listing.products)
         digest = hashlib.sha256(repr(fields).encode())
@@ -82,7 +82,7 @@ class Photos:
         truth = np.array([[at in true for true in meanings.values()] for at in range(len(listing.products))], np.int8)
         train, val, test = (_split(listing, part, truth) for part in SPLITS)
         return Corpus(
-            name=listing.name,
+            name=listing.name or _called(Path(self.root).expanduser().resolve()),
             labels=tuple(
                 Label(each.name, tuple(prompt.format(each.noun) for prompt in PROMPTS), each.text, each.group)
                 for each in listing.products
@@ -110,14 +110,16 @@ class Photos:
 
 
 def drawn(listing: Listing, shares: dict[str, float], seed: int) -> Listing:
-    """The listing with every photo in a split: "" is "train", and of a split that no photo is in, the share of each
-    class's train photos is drawn: at least one, if the class has three.
+    """The listing with every photo in a split: "" is "train", and for a split that no photo is in, the share of each
+    class's photos is drawn: at least one, if there are three.
 
-    Drawn by a hash of seed and path, so that photos which are added later move few of the others.
+    Drawn from those without a split, or from "train" where all have one: in a table that says "train" of some photos
+    and nothing of the rest, those some stay. By a hash of seed and path, so that photos which are added later move few
+    of the others.
     """
     splits = [split or "train" for split in listing.splits]
     order = sorted(
-        (at for at, split in enumerate(splits) if split == "train"),
+        (at for at, split in enumerate(listing.splits) if split == ("" if "" in listing.splits else "train")),
         key=lambda at: hashlib.sha256(f"{seed} {listing.relative(at)}".encode()).digest(),
     )
     missing = [split for split in shares if split not in splits]
@@ -141,6 +143,10 @@ def kept(listing: Listing, keep: Callable[[int], bool]) -> Listing:
         labels=tuple(listing.labels[at] for at in left),
         splits=tuple(listing.splits[at] for at in left),
     )
+
+
+def _called(root: Path) -> str:
+    return root.stem if root.is_file() else root.name
 
 
 def _no_split_empty(listing: Listing) -> None:

@@ -35,7 +35,8 @@ class Listing:
     """N photos of K products, as a layout found them.
 
     `images`: N absolute paths, all different, below `root`, a folder. `labels`: position in `products` of each.
-    `splits`: "train", "val" or "test" of each, or "" where the layout does not say. `name`, `licence`: of the data.
+    `splits`: "train", "val" or "test" of each, or "" where the layout does not say. `name`, `licence`: of the data, ""
+    where the layout does not know them.
     """
 
     name: str
@@ -54,8 +55,8 @@ class Listing:
 def read_listing(root: str) -> Listing:
     """What lies at `root`, a folder or a .csv file, in the one layout that knows it.
 
-    Raises RecipeError if `root` is empty, if no layout knows it or more than one does, and for what is wrong with its
-    lists; Unavailable if it does not exist.
+    Raises RecipeError if `root` is empty, if no layout knows it or more than one does, if it has photos of fewer
+    than two classes, and for what is wrong with its lists; Unavailable if it does not exist.
     """
     fetch = "python -m compress.data grocery --fetch DIR downloads the Grocery Store photos"
     if not root:
@@ -78,7 +79,13 @@ def read_listing(root: str) -> Listing:
 
 
 def _check_labels(listing: Listing) -> None:
-    """Text towers do not see capitals, and some file systems neither."""
+    """Two classes or more, each called otherwise: text towers do not see capitals, and some file systems neither."""
+    if len(found := {listing.products[label].name for label in listing.labels}) < 2:
+        raise RecipeError(
+            f"{listing.root}: wanted photos of 2 classes or more, got all {len(listing.labels)} under the label "
+            f"{', '.join(map(repr, found))}; if that is no class, data.root is a folder too high: give the one that "
+            "holds the classes, or add photos of another class"
+        )
     seen: set[str] = set()
     for product in listing.products:
         if not product.name or product.name.lower() in seen:

@@ -1,6 +1,7 @@
 """One folder per class, named like it; the class folders may lie under train/, val/ and test/. Photos may lie deeper.
 
-The name of a folder is the label, underscores being spaces. Files and folders that begin with a dot are passed by.
+The name of a folder is the label, underscores being spaces. Splits may be written in capitals. Files and folders that
+begin with a dot are passed by.
 """
 
 from collections.abc import Iterator
@@ -10,6 +11,8 @@ from compress.layouts import SPLITS, SUFFIXES, Listing, Product, inside
 from runtimes import RecipeError
 
 WANTS = "one folder of photos per class, and no .csv beside them; the folders may lie under train/, val/ and test/"
+# What others call splits. A folder of that name which holds folders is no class.
+NEARLY = ("training", "valid", "validation", "testing")
 
 
 def read(root: Path) -> Listing | None:
@@ -17,14 +20,18 @@ def read(root: Path) -> Listing | None:
     if not root.is_dir() or any(root.glob("*.csv")):
         return None
     top = _folders(root)
-    given = [folder for folder in top if folder.name in SPLITS and _folders(folder)]
-    others = [folder.name for folder in top if folder not in given]
-    if given and others:
+    given = [folder for folder in top if folder.name.lower() in SPLITS and _folders(folder)]
+    others = [folder for folder in top if folder not in given]
+    if not given:
+        others = [folder for folder in others if folder.name.lower() in NEARLY and _folders(folder)]
+    if others:
+        beside = f" beside {given[0].name!r}" if given else ""
         raise RecipeError(
-            f"{root} has the folder {others[0]!r} beside {given[0].name!r}; splits are called {', '.join(SPLITS)}: "
-            "rename it, or move it away"
+            f"{root} has the folder {others[0].name!r}{beside}; splits are called {', '.join(SPLITS)}: rename it, or "
+            "move it away"
         )
-    classes = {folder: parent.name if given else "" for parent in given or [root] for folder in _folders(parent)}
+    split_of = {parent: parent.name.lower() for parent in given} or {root: ""}
+    classes = {folder: split for parent, split in split_of.items() for folder in _folders(parent)}
     photos = [(split, folder.name, path) for folder, split in classes.items() for path in _photos(root, folder)]
     if not photos:
         return None
@@ -34,7 +41,7 @@ def read(root: Path) -> Listing | None:
     names = sorted({folder.name for folder in classes})
     labels = [name.replace("_", " ").strip() for name in names]
     return Listing(
-        name=root.name,
+        name="",
         root=root,
         products=tuple(Product(label, label) for label in labels),
         images=tuple(path for _, _, path in photos),
@@ -49,7 +56,8 @@ def _folders(folder: Path) -> list[Path]:
 
 def _photos(root: Path, folder: Path) -> Iterator[Path]:
     for path in sorted(folder.rglob("*")):
-        if _is_photo(path):
+        hidden = any(part.startswith(".") for part in path.relative_to(folder).parts)
+        if _is_photo(path) and not hidden:
             yield inside(root, path.relative_to(root).as_posix(), folder.name)
 
 

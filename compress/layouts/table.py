@@ -36,7 +36,7 @@ def read(root: Path) -> Listing | None:
     groups = [known["group"].get(name, "") for name in names]
     texts = [" ".join(known["text"].get(name, "").split()) for name in names]
     return Listing(
-        name=file.stem,
+        name="",
         root=file.parent,
         products=tuple(Product(n, n, text, group, group) for n, text, group in zip(names, texts, groups, strict=True)),
         images=tuple(images),

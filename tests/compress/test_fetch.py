@@ -238,6 +238,20 @@ def test_a_listing_without_end(hub: GitHub, tmp_path: Path, monkeypatch: pytest.
         fetched(hub, tmp_path / "made")
 
 
+@pytest.mark.parametrize("size", ["67108865", "1000000000000", "-2"])
+def test_a_listing_of_files_without_end(hub: GitHub, tmp_path: Path, size: str) -> None:
+    blob = '{"path": "dataset/a", "mode": "100644", "sha": "0", "size": %s}'
+    hub.listing = f'{{"tree": [{blob % size}], "truncated": false}}'.encode()
+    said = f"wanted files of at most 67108864 bytes, got 'dataset/a' of {size}; that is no copy of shops/corner: fetch"
+    with pytest.raises(Unavailable, match=said):
+        fetched(hub, tmp_path / "made")
+    hub.listing = f'{{"tree": [{blob % "1e999"}], "truncated": false}}'.encode()
+    with pytest.raises(Unavailable, match=r"got something else \(OverflowError"):
+        fetched(hub, tmp_path / "made")
+    assert set(hub.asked) == {"tree"}
+    assert not (tmp_path / "made").exists()
+
+
 @pytest.mark.parametrize("path", ["dataset/../../evil", "dataset//etc/evil", "dataset/a/../../../evil"])
 def test_a_listing_that_climbs_out(hub: GitHub, tmp_path: Path, path: str) -> None:
     hub.files[path] = b"x"
@@ -262,9 +276,18 @@ def test_nothing_of_the_users_is_overwritten(hub: GitHub, tmp_path: Path) -> Non
 def test_a_folder_that_cannot_be_written(hub: GitHub, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("x", encoding="utf-8")
     with pytest.raises(
-        RecipeError, match=r"cannot write into .*file/made: Not a directory; see to that, then the same"
+        RecipeError, match=r"cannot read or write .*file/made: Not a directory; see to that, then the same"
     ):
         fetched(hub, tmp_path / "file" / "made")
+
+
+def test_a_folder_that_cannot_be_looked_at(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["grocery", "--fetch", str(tmp_path / ("x" * 300))]) == 2
+    error = capsys.readouterr().err
+    assert error.startswith(f"error: cannot read or write {tmp_path}/xxx")
+    assert error.endswith("File name too long; see to that, then the same command goes on where this one stopped\n")
+    assert main(["grocery", "--fetch", "~nobody-of-this-name/x"]) == 2
+    assert "--fetch ~nobody-of-this-name/x is no path of a folder (Could not" in capsys.readouterr().err
 
 
 def test_offline_is_one_line_and_exit_code_2(
@@ -288,8 +311,21 @@ def test_names_and_arguments(tmp_path: Path, capsys: pytest.CaptureFixture[str])
     assert (
         "there is no data set 'grocry' to fetch (did you mean 'grocery'?); there is: grocery" in capsys.readouterr().err
     )
+    for option in ("--api", "--raw"):
+        assert main(["grocery", "--fetch", str(tmp_path / "made"), option, "github.local"]) == 2
+        assert capsys.readouterr().err == (
+            f"error: argument {option}: wanted an address that begins with http:// or https://, got 'github.local'; "
+            "run: python -m compress.data --help\n"
+        )
     assert main(["grocery"]) == 2
     assert "required: --fetch; run: python -m compress.data --help" in capsys.readouterr().err
+
+
+def test_an_address_that_is_none(tmp_path: Path) -> None:
+    with pytest.raises(
+        Unavailable, match=r"cannot fetch http://\[x/repos/.*: no answer \(ValueError\('Invalid IPv6 URL"
+    ):
+        fetch(SOURCE, tmp_path / "made", "http://[x", pause=0.0)
 
 
 def test_the_command_to_its_end(

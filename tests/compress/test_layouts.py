@@ -105,7 +105,7 @@ def test_folders(tmp_path: Path) -> None:
         ("red_apple/IMG_1.HEIC", "red apple", ""),
     ]
     assert [product.name for product in listing.products] == ["Kiwi", "empty", "red apple"]
-    assert (listing.name, listing.licence) == ("shop", "")
+    assert (listing.name, listing.licence) == ("", "")
 
 
 def test_folders_with_splits(tmp_path: Path) -> None:
@@ -119,6 +119,32 @@ def test_folders_with_splits(tmp_path: Path) -> None:
     folder_shop(tmp_path, {"valid/a": 1})
     with pytest.raises(RecipeError, match=r"has the folder 'valid' beside 'test'; splits are called train, val, test"):
         read_listing(str(shop))
+
+
+def test_splits_in_capitals_and_by_other_names(tmp_path: Path) -> None:
+    shop = folder_shop(tmp_path / "capitals", {"Train/apple": 1, "TEST/pear": 1})
+    assert named(read_listing(str(shop))) == [
+        ("TEST/pear/000.jpg", "pear", "test"),
+        ("Train/apple/000.jpg", "apple", "train"),
+    ]
+    folder_shop(tmp_path / "others", {"Training/apple": 1, "Validation/pear": 1})
+    with pytest.raises(RecipeError, match="has the folder 'Training'; splits are called train, val, test: rename it"):
+        read_listing(str(tmp_path / "others"))
+
+
+def test_one_class_is_none(tmp_path: Path) -> None:
+    folder_shop(tmp_path / "high" / "shop", {"apple": 2, "pear": 1})
+    (tmp_path / "high" / "notes").mkdir()
+    said = r"wanted photos of 2 classes or more, got all 3 under the label 'shop'; .* data\.root is a folder too high"
+    with pytest.raises(RecipeError, match=said):
+        read_listing(str(tmp_path / "high"))
+    with pytest.raises(RecipeError, match="2 classes or more, got all 1 under the label 'x'"):
+        read_listing(written(tmp_path, "image,label\na.jpg,x\n"))
+
+
+def test_hidden_folders_are_passed_by(tmp_path: Path) -> None:
+    shop = folder_shop(tmp_path / ".hidden" / "shop", {"apple": 1, "apple/.thumbnails": 1, "pear/.a/b": 1, "pear/b": 1})
+    assert [path for path, _, _ in named(read_listing(str(shop)))] == ["apple/000.jpg", "pear/b/000.jpg"]
 
 
 def test_a_class_may_be_called_train(tmp_path: Path) -> None:
@@ -149,7 +175,7 @@ def test_table(tmp_path: Path) -> None:
             ("cola", "", ""),
             ("kiwi", "Sweet, and green.", "fruit"),
         ]
-        assert listing.name == "shop"
+        assert listing.name == ""
 
 
 def written(folder: Path, text: str) -> str:
@@ -158,8 +184,8 @@ def written(folder: Path, text: str) -> str:
 
 
 def test_table_with_splits_and_paths_of_windows(tmp_path: Path) -> None:
-    rows = "image,label,split\na\\1.jpg,x,train\na\\2.jpg,x,test\n\n"
-    assert named(read_listing(written(tmp_path, rows))) == [("a/1.jpg", "x", "train"), ("a/2.jpg", "x", "test")]
+    rows = "image,label,split\na\\1.jpg,x,train\na\\2.jpg,y,test\n\n"
+    assert named(read_listing(written(tmp_path, rows))) == [("a/1.jpg", "x", "train"), ("a/2.jpg", "y", "test")]
 
 
 @pytest.mark.parametrize(

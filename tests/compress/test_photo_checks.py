@@ -78,6 +78,15 @@ def test_one_line_with_counts_examples_and_what_to_do(tmp_path: Path) -> None:
     )
 
 
+def test_what_to_do_with_photos_that_show_the_same(tmp_path: Path) -> None:
+    found = {"duplicates": ["a.jpg (train) and b.jpg (val): the same bytes"]}
+    said = r"Mend them \(of photos that show the same leave one, or .* in a \.csv, write train for them in the column"
+    with pytest.raises(RecipeError, match=said):
+        refuse(found, (), tmp_path)
+    with pytest.raises(RecipeError, match="Mend them, or accept them"):
+        refuse({**found, **FOUND}, ("duplicates",), tmp_path)
+
+
 def test_what_is_accepted_is_logged_and_stops_nothing(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.WARNING):
         refuse(FOUND, ("few", "empty", "duplicates"), tmp_path)
@@ -93,7 +102,7 @@ def test_what_is_accepted_is_logged_and_stops_nothing(tmp_path: Path, caplog: py
 
 
 def test_a_scan_is_kept_in_the_folder_and_known_by_its_fingerprint(tmp_path: Path) -> None:
-    shop = folder_shop(tmp_path / "shop", {"a": 3})
+    shop = folder_shop(tmp_path / "shop", {"a": 2, "b": 1})
     (shop / "a" / "001.jpg").write_bytes(b"no picture")
     listing = read_listing(str(shop))
     first = scan(listing, "kept", tmp_path)
@@ -149,7 +158,7 @@ def test_the_real_photos_have_no_problem(tmp_path: Path) -> None:
     for left, right in (("train", "val"), ("train", "test"), ("val", "test")):
         assert near_pairs(found.hashes[splits == left], found.hashes[splits == right], most=NEAR + 2) == []
     # Inside a split there are such pairs: photos taken a moment apart.
-    names = [listing.relative(at) for at in np.flatnonzero(splits == "train")]
+    names = [listing.relative(at) for at in np.flatnonzero(splits == "train").tolist()]
     pairs = {(names[i], names[j]) for i, j, _ in near_pairs(*(found.hashes[splits == "train"],) * 2, most=2) if i < j}
     assert (
         "train/Fruit/Passion-Fruit/Passion-Fruit_016.jpg",

@@ -94,6 +94,20 @@ def test_one_caption_stands_for_what_two_products_share() -> None:
     assert len(set(wordings)) == len(wordings)
 
 
+def test_a_label_that_is_called_like_a_group_is_true_of_the_group() -> None:
+    products = [
+        Product("bread", "bread", "", "Bread", "Bread"),
+        Product("rye bread", "rye bread", "", "Bread", "Bread"),
+        Product("milk", "milk", "", "drink", "drinks"),
+    ]
+    assert [(wordings[0], sorted(true)) for wordings, true in captions(products).items()] == [
+        ("a photo of bread", [0, 1]),
+        ("a photo of rye bread", [1]),
+        ("a photo of milk", [2]),
+        ("a photo of drinks", [2]),
+    ]
+
+
 def test_sentences() -> None:
     text = "Has 1.5 percent fat. Good, e.g. with filling. Sweet! Årets bästa? 100 % Swedish."
     assert sentences(text) == ["Has 1.5 percent fat.", "Good, e.g. with filling.", "Årets bästa?", "100 % Swedish."]
@@ -127,10 +141,29 @@ def test_splits_are_drawn_by_class_and_stay(tmp_path: Path) -> None:
 
 
 def test_only_the_split_that_is_missing_is_drawn(tmp_path: Path) -> None:
-    shop = folder_shop(tmp_path, {"train/a": 10, "test/a": 4})
+    shop = folder_shop(tmp_path, {"train/a": 10, "train/b": 1, "test/a": 4})
     loaded = corpus(shop, val_share=0.3)
-    assert [len(split.images) for split in (loaded.train, loaded.val, loaded.test)] == [7, 3, 4]
+    assert [len(split.images) for split in (loaded.train, loaded.val, loaded.test)] == [8, 3, 4]
     assert all(path.is_relative_to(shop / "test") for path in loaded.test.images)
+
+
+def test_photos_that_a_table_puts_in_train_stay_there(tmp_path: Path) -> None:
+    """So photos that show the same are kept together, and the rest is drawn."""
+    table_shop(tmp_path, {"a": 12, "b": 12})
+    burst = {f"photos/{label}/{number:03d}.jpg" for label in "ab" for number in range(6)}
+    for path in burst:
+        save(tmp_path / path, picture(int(path[7] == "b")))
+    with pytest.raises(
+        RecipeError, match=r"two splits that show the same: .* write train for them in the column split"
+    ):
+        driven(tmp_path, tmp_path / "out")
+    lines = (tmp_path / "shop.csv").read_text(encoding="utf-8").splitlines()
+    table = ["image,label,split", *(f"{line},{'train' * (line.split(',')[0] in burst)}" for line in lines[1:])]
+    (tmp_path / "shop.csv").write_text("\n".join(table), encoding="utf-8")
+    driven(tmp_path, tmp_path / "out")
+    loaded = corpus(tmp_path)
+    assert [len(split.images) for split in (loaded.train, loaded.val, loaded.test)] == [20, 2, 2]
+    assert {path.relative_to(tmp_path).as_posix() for path in loaded.train.images} >= burst
 
 
 def test_a_table_without_splits(tmp_path: Path) -> None:
@@ -161,6 +194,20 @@ def test_the_fingerprint_follows_content_and_fields_not_the_place(tmp_path: Path
     changed = open_dataset("photos", there).fingerprint()
     photo.unlink()
     assert len({before, changed, open_dataset("photos", there).fingerprint()}) == 3
+
+
+def test_the_fingerprint_does_not_follow_what_the_folder_is_called(tmp_path: Path) -> None:
+    shop = folder_shop(tmp_path / "shop.v1", {"a": 5, "b": 5})
+    table = table_shop(tmp_path / "table", {"a": 5, "b": 5})
+    for old, new, names in (
+        (shop, tmp_path / "other.v2", ("shop.v1", "other.v2")),
+        (table, table.with_name("other.csv"), ("shop", "other")),
+    ):
+        before = corpus(old)
+        old.rename(new)
+        after = corpus(new)
+        assert after.fingerprint == before.fingerprint
+        assert (before.name, after.name) == names
 
 
 def test_the_seed_draws_another_split(tmp_path: Path) -> None:
