@@ -11,7 +11,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-# Frame uint8 (H, W, 3) RGB, texts one below the other, and what the first is: a key of COLOURS.
+# Frame uint8 (H, W, 3) RGB, best `small`, texts one below the other, and what the first is: a key of COLOURS.
 Photo = tuple[NDArray[np.uint8], list[str], str]
 
 SIDE, TEXT, GAP, LINE = 1.9, 0.62, 0.12, 0.22  # inches: a photo, the texts below it, between cells, a line of title
@@ -54,7 +54,7 @@ def _cell(figure: Any, photo: Photo, corner: tuple[float, float], side: tuple[fl
     frame, texts, mark = photo
     (left, upper), (wide, high) = corner, side
     axes = figure.add_axes((left, upper - high, wide, high))
-    axes.imshow(_small(frame))
+    axes.imshow(frame)
     axes.set(xticks=[], yticks=[])
     for spine in axes.spines.values():
         spine.set(color=COLOURS[mark] if mark == "wrong" else EDGE, linewidth=3 if mark == "wrong" else 1)
@@ -68,8 +68,8 @@ def _cell(figure: Any, photo: Photo, corner: tuple[float, float], side: tuple[fl
         y -= (len(lines) * SIZE * 1.3 / 72) * high / SIDE
 
 
-def _small(frame: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """A photo of a dozen megapixels is a lot of memory, two dozen times."""
+def small(frame: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """A frame uint8 (H, W, 3) with as many pixels as the picture can show, no side over 2 * SIDE * DPI."""
     share = 2 * SIDE * DPI / max(frame.shape[:2])
     if share >= 1:
         return frame

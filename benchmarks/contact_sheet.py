@@ -13,7 +13,7 @@ from typing import NoReturn
 import numpy as np
 
 import sdk
-from benchmarks.contact_drawing import Photo, draw
+from benchmarks.contact_drawing import Photo, draw, small
 from benchmarks.evalset import EvalSet, read_evalset
 from benchmarks.evaluate import add_labels
 from benchmarks.progress import Tick, bar
@@ -157,10 +157,11 @@ def how_chosen(seen: Sequence[Seen], chosen: Sequence[Seen], wrong: int | None, 
 
 
 def _cell(each: Seen) -> Photo:
+    """Made small here, one by one: a photo of a dozen megapixels is a lot of memory, two dozen times."""
     said = f"{each.answer.label} {100 * each.answer.score:.0f} %"
     said = said if each.answer.known else f"none of these ({said})"
     mark = "wrong" if not each.right else "right" if each.answer.known else "refused"
-    return sdk.read_frame(each.path), [said] if each.right else [said, f"is: {each.truth}"], mark
+    return small(sdk.read_frame(each.path)), [said] if each.right else [said, f"is: {each.truth}"], mark
 
 
 def _write(out: Path, picture: bytes) -> None:

@@ -99,8 +99,7 @@ def read_evalset(folder: Path) -> EvalSet:
         raise RecipeError(
             f"{folder} lacks {len(missing)} of its {len(images)} images, the first is {missing[0]!r}; copy it again"
         )
-    questions = _read_questions(folder / "questions.jsonl", images)
-    paths = tuple(folder / image for image in images)
+    paths, questions = tuple(folder / image for image in images), _read_questions(folder / "questions.jsonl", images)
     return EvalSet(name, split, labels, prompts, paths, label, possible, questions, groups, texts)
 
 

@@ -17,6 +17,7 @@ from benchmarks.search import ProductSearch, product_search
 from benchmarks.unknown import NoneOfThese, none_of_these
 from sdk.golden import unit_rows
 from sdk.label_set import LabelSet
+from sdk.resize import least_side
 from sdk.tasks.classify import scores
 
 Tick = Callable[[str], None]
@@ -115,15 +116,17 @@ def add_labels(model: Model, evalset: EvalSet) -> None:
 def _look(
     model: Model, evalset: EvalSet, tick: Callable[[], None]
 ) -> tuple[NDArray[np.float32], NDArray[np.bool_] | None]:
-    """Embeddings (N, D) of the images, and whether each question was answered rightly; a file is decoded once."""
+    """Embeddings (N, D) of the images, and whether each question was answered rightly. A file is decoded once, as the
+    SDK does it when it gets the path."""
     embed = model.task("embed_images")
     ask = model.task("ask") if evalset.questions and "ask" in model.bundle.manifest.tasks else None
     about: dict[int, list[int]] = {}
     for place, (image, _, _) in enumerate(evalset.questions):
         about.setdefault(image, []).append(place)
+    least = least_side(model.bundle.manifest.image.size)
     rows, right = [], np.zeros(len(evalset.questions), bool)
     for index, path in enumerate(evalset.images):
-        frame = sdk.read_frame(path)
+        frame = sdk.read_frame(path, least=least)
         rows.append(embed(frame)[0])
         places = about.get(index, [])
         if ask is not None and places:

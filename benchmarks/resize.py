@@ -22,16 +22,17 @@ import sdk
 from benchmarks.evalset import EvalSet, read_evalset
 from benchmarks.evaluate import add_labels
 from benchmarks.mosaics import HEIGHT, enlarged, mosaics
-from benchmarks.resize_ways import EXACT, WHOLE, Ways, array_ways, exact, file_ways
+from benchmarks.resize_ways import EXACT, REDUCED, WHOLE, Ways, array_ways, exact, file_ways
 from benchmarks.stats import median_interval, paired_drop
 from benchmarks.timing import in_turn, machine, versions
 from runtimes import PupilError, RecipeError
 from sdk.frames import read_frame
 from sdk.manifest import Figure
-from sdk.resize import CROPS, MIN_SIZE, Frame, prepare
+from sdk.resize import CROPS, MIN_SIZE, Frame, least_side, prepare
 from sdk.tasks.classify import scores
 
 AS_THEY_ARE, ENLARGED = "photos as they are", "photos enlarged to 1080 lines"
+AS_FILES = "photos enlarged to 1080 lines, saved as JPEG"
 TIMED = 8  # different frames that a clock walks through
 PACKAGES = ("opencv-python-headless", "pillow", "numpy")
 
@@ -118,8 +119,9 @@ def cosines(student: sdk.Student, ways: Ways, reference: str) -> dict[str, NDArr
 
 
 def accuracy(student: sdk.Student, evalset: EvalSet) -> dict[str, Figure]:
-    """Points of top-1 accuracy that ours loses against the exact mean: on the photos of a set as they are, and enlarged
-    until their short side has 1080 pixels. Raises RecipeError for a set without a known label, and the SDK's errors.
+    """Points of top-1 accuracy that ours loses against the exact mean of whole photos: on those of a set as they are,
+    read by us as the SDK reads files, and enlarged until their short side has 1080 pixels, as frames and as JPEG files.
+    Raises RecipeError for a set without a known label, and the SDK's errors.
     """
     spec, known = student.bundle.manifest.image, np.flatnonzero(evalset.label >= 0)
     if not len(known):
@@ -127,11 +129,19 @@ def accuracy(student: sdk.Student, evalset: EvalSet) -> dict[str, Figure]:
     add_labels(student, evalset)
     current = student.labels.current
     bank = current.vectors[[current.names.index(label) for label in evalset.labels]]
-    vectors: dict[str, list[NDArray[np.float32]]] = {AS_THEY_ARE: [], ENLARGED: []}
+    vectors: dict[str, list[NDArray[np.float32]]] = {AS_THEY_ARE: [], ENLARGED: [], AS_FILES: []}
     for index in known:
-        photo = CROPS[spec.crop](read_frame(evalset.images[index]))
-        for name, frame in ((AS_THEY_ARE, photo), (ENLARGED, enlarged(photo, HEIGHT / min(photo.shape[:2])))):
-            vectors[name].append(student.embed_images([exact(frame, spec.size), prepare(frame, spec.size)]))
+        whole, ours = (
+            CROPS[spec.crop](read_frame(evalset.images[index], least=least)) for least in (None, least_side(spec.size))
+        )
+        large = enlarged(whole, HEIGHT / min(whole.shape[:2]))
+        files = file_ways([large], spec.size)
+        for name, pair in (
+            (AS_THEY_ARE, [exact(whole, spec.size), prepare(ours, spec.size)]),
+            (ENLARGED, [exact(large, spec.size), prepare(large, spec.size)]),
+            (AS_FILES, [files[WHOLE][0](), files[REDUCED][0]()]),
+        ):
+            vectors[name].append(student.embed_images(pair))
     drops = {}
     for name, pairs in vectors.items():
         mean, ours = (

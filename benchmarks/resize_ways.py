@@ -10,7 +10,7 @@ import numpy as np
 
 from runtimes import Unavailable
 from sdk.frames import read_frame
-from sdk.resize import ENOUGH, Frame, prepare
+from sdk.resize import ENOUGH, Frame, least_side, prepare
 
 PIL, EXACT, LINEAR, OURS = "PIL bicubic", "OpenCV area (exact)", "OpenCV linear", "area (ours)"
 WHOLE, REDUCED = "JPEG, whole, exact", "JPEG, reduced, ours"
@@ -59,6 +59,6 @@ def file_ways(frames: Sequence[Frame], size: int) -> Ways:
         return exact(read_frame(data), size)
 
     def reduced(data: bytes) -> Frame:
-        return prepare(read_frame(data, least=ENOUGH * size), size)
+        return prepare(read_frame(data, least=least_side(size)), size)
 
     return {WHOLE: [partial(whole, data) for data in files], REDUCED: [partial(reduced, data) for data in files]}

@@ -23,8 +23,8 @@ from compress.data import Corpus, open_dataset
 from compress.deploy import contents, evalset
 from compress.draft import Draft, ModelFiles
 from compress.engines import cpu_targets
-from compress.measure import asked_of
 from compress.progress import bar
+from compress.results import asked_of
 from compress.steps import WORK, StepDone
 from compress.tables import Row, grid, interval, megabytes, milliseconds, percent
 from runtimes import FeedError, Unavailable, VerifyError

@@ -52,8 +52,6 @@ def assemble(model: ModelFiles, contents: Contents, out: Path, tolerate: Tolerat
     files: dict[str, Source] = {path.name: path for variants in model.graphs.values() for path in variants.values()}
     files |= {"tokenizer.json": tokenizer_text.encode(), "labels.npy": npy_bytes(vectors)}
     files["golden.npz"] = npz_bytes(arrays)
-    if contents.card is not None:
-        files["card.md"] = contents.card.encode()
     top = model.fusion
     asks = FusionSpec(top.width, top.image_tokens, top.answers) if top is not None else None
     manifest = Manifest(
@@ -70,8 +68,6 @@ def assemble(model: ModelFiles, contents: Contents, out: Path, tolerate: Tolerat
         golden="golden.npz",
         tolerance=tolerance,
         labels=bank,
-        unknown_threshold=contents.unknown_threshold,
-        card="card.md" if contents.card is not None else None,
         provenance={**contents.provenance, "golden_by": str(targets[0])},
     )
     return write_bundle(out, manifest, files)

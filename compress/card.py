@@ -38,12 +38,12 @@ def _data(corpus: Corpus) -> str:
 
 def _limits(bundle: Bundle, corpus: Corpus, wrong: Mapping[str, tuple[int, int]]) -> list[str]:
     worst = sorted((item for item in wrong.items() if item[1][0]), key=lambda item: -item[1][0] / item[1][1])[:WORST]
-    named = ", ".join(f"{name} ({bad} of {n} wrong)" for name, (bad, n) in worst) or "none"
+    named = ", ".join(f"{name} ({bad} of {n} wrong)" for name, (bad, n) in worst)
     found = [
         "The figures hold for images like those of its test split; other cameras, light and places were not tried.",
         f"Only the {len(corpus.labels)} labels of the bank were measured. A label that is added at run time is "
         "recognised from its text alone; try it on images of your own first.",
-        f"It is worst at: {named}.",
+        *([f"It is worst at: {named}."] if named else []),
         "It names what the whole frame shows: it does not find, count or read.",
     ]
     threshold = bundle.manifest.unknown_threshold

@@ -10,10 +10,11 @@ from numpy.typing import NDArray
 from benchmarks.evalset import EvalSet
 from benchmarks.timing import versions
 from compress.data import Corpus, Split
-from compress.draft import Draft
+from compress.draft import Draft, ModelFiles
 from compress.golden_samples import Contents
 from compress.steps import package_version
-from sdk.frames import read_frame
+from sdk.frames import prepare, read_frame
+from sdk.resize import least_side
 
 # Not captions of any data set here: an edited label bank will hold phrases like these.
 GOLDEN_PHRASES = ("a purple submarine", "seven wooden chairs", "zebra crossing", "an unreadable qwxzy")
@@ -43,7 +44,11 @@ def evalset(corpus: Corpus, split: Literal["train", "val", "test"]) -> EvalSet:
 def contents(draft: Draft, corpus: Corpus, who: str, golden: int) -> Contents:
     """Label bank, golden samples (validation images and phrases) and provenance of the run's `who` bundle."""
     rng = np.random.default_rng(draft.seed)
-    frames = [read_frame(corpus.val.images[i]) for i in _spread(corpus.val.label, POOL * golden, rng)]
+    model: ModelFiles = draft.need(who, "gate")
+    size = model.image.size
+    paths = [corpus.val.images[i] for i in _spread(corpus.val.label, POOL * golden, rng)]
+    # Golden frames are made of no more pixels than the model's; whole photos would be gigabytes.
+    frames = [prepare(read_frame(path, least=least_side(size)), size) for path in paths]
     prompts = [label.prompts[0] for label in corpus.labels]
     texts = [*GOLDEN_PHRASES, *(prompts[i] for i in rng.permutation(len(prompts)))]
     return Contents(

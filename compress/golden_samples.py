@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import cv2
 import numpy as np
 
 import runtimes
@@ -22,13 +23,14 @@ from sdk.text import Tokenizer, Tokens
 
 # Times what engines differ by: what a device may differ by.
 ROOM = 4.0
+# Pixels a side that a golden frame shows; more of a photo proves no more, and is most of golden.npz.
+DETAIL = 128
 
 
 @dataclass(frozen=True)
 class Contents:
     """What goes into a bundle besides the model. `golden` samples each are chosen from `frames`, uint8 (H, W, 3), from
-    `texts`, the first half of them from its beginning, and from `questions`. `unknown_threshold`: the best label's
-    cosine below which a frame is none of them. `card`: the model card, Markdown.
+    `texts`, the first half of them from its beginning, and from `questions`.
     """
 
     name: str
@@ -40,8 +42,6 @@ class Contents:
     questions: tuple[str, ...]
     licence: str
     provenance: Mapping[str, str]
-    unknown_threshold: float | None = None
-    card: str | None = None
 
 
 def golden_samples(
@@ -49,19 +49,43 @@ def golden_samples(
 ) -> tuple[list[Frame], list[str]]:
     """Frames and texts that the float towers tell apart best: an engine that is a little off must not confuse them.
 
-    Of the frames, the half on which engines agree best: on some, bf16 alone turns a vector.
+    Of the frames, those on which engines agree best: on some, bf16 alone turns a vector. The first of them is sampled
+    when it is resized, the second takes the exact mean, the others have the model's size.
     """
-    size, tokens = model.image.size, tokenizer(contents.texts)
-    frames = [_golden_frame(frame, size, number) for number, frame in enumerate(contents.frames)]
+    size, tokens, count = model.image.size, tokenizer(contents.texts), len(contents.frames)
+    few = max(1, count // 8)
+    frames = golden_frames(contents.frames, size, few)
     images = np.stack([prepare(frame, size) for frame in frames])
     apart = np.max([disagreement(path, images, targets) for path in model.graphs["image"].values()], axis=0)
-    steady = np.argsort(apart, kind="stable")[: max(contents.golden, len(frames) // 2)]
-    # One that proves the resize comes first.
-    order = sorted(steady.tolist(), key=lambda place: (not _resized(place), place))
+    steady = [
+        place
+        for places, kept in (
+            (range(few), 1),
+            (range(few, 2 * few), 1),
+            (range(2 * few, count), max(contents.golden, count // 2) - 2),
+        )
+        for place in sorted(places, key=apart.__getitem__)[:kept]
+    ]
     texts = {"ids": tokens.ids, "mask": tokens.mask}
-    chosen = _far_apart(model, "image", {"image": images[order]}, targets[0], contents.golden, 1)
+    chosen = _far_apart(model, "image", {"image": images[steady]}, targets[0], contents.golden, 2)
     words = _far_apart(model, "text", texts, targets[0], contents.golden, contents.golden // 2)
-    return [frames[order[place]] for place in chosen], [contents.texts[place] for place in words]
+    return [frames[steady[place]] for place in chosen], [contents.texts[place] for place in words]
+
+
+def golden_frames(frames: Sequence[Frame], size: int, few: int) -> list[Frame]:
+    """Frames, uint8 (H, W, 3), as golden.npz may keep them: the first `few` so large, about 4.25 x 6 times `size`, that
+    the resize halves and samples them, the next `few` so that they take the exact mean, the others at the model's size.
+    """
+    # Odd: the last row and column are dropped in halving. Wide: samples then differ clearly from the mean.
+    sides = [((4 * size + size // 4) | 1, 6 * size | 1)] * few + [(size + size // 4, size + size // 2)] * few
+    sides += [(size, size)] * len(frames)
+    return [_shown(frame, size, *shape) for frame, shape in zip(frames, sides, strict=False)]
+
+
+def _shown(frame: Frame, size: int, height: int, width: int) -> Frame:
+    """A frame at no more than DETAIL, with so many pixels: repeated ones deflate to next to nothing."""
+    little = prepare(frame, min(size, DETAIL))
+    return np.asarray(cv2.resize(little, (width, height), interpolation=cv2.INTER_NEAREST), np.uint8)
 
 
 def _far_apart(
@@ -82,17 +106,6 @@ def farthest(vectors: Array, count: int, kept: int) -> list[int]:
         chosen.append(int(nearest.argmin()))
         nearest = np.maximum(nearest, vectors @ vectors[chosen[-1]])
     return chosen
-
-
-def _golden_frame(frame: Frame, size: int, number: int) -> Frame:
-    """Most golden frames are kept at the model's size, to keep the bundle small; every fourth proves the resize."""
-    if _resized(number):
-        return np.ascontiguousarray(prepare(frame, size * 3 // 2)[: size + size // 4])
-    return prepare(frame, size)
-
-
-def _resized(number: int) -> bool:
-    return number % 4 == 3
 
 
 def golden_questions(model: ModelFiles, images: Array, questions: Tokens, target: Target) -> dict[str, Array]:

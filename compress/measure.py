@@ -6,12 +6,10 @@ import dataclasses
 import functools
 import tempfile
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 import sdk
 from benchmarks.evalset import EvalSet
@@ -23,41 +21,13 @@ from benchmarks.timing import machine, paired_latency, versions
 from compress.class_losses import losses_by_class
 from compress.engines import cpu_targets
 from compress.progress import bar
+from compress.results import Measured, asked_of
 from compress.steps.embed import HELD_OUT_WORDS
 from sdk.bundle import Bundle, open_bundle
-from sdk.manifest import Figure
 from sdk.slim import slim
 from sdk.text import Tokenizer
 
 PACKAGES = ("edge-pupil", "openvino", "onnxruntime", "torch", "timm", "transformers", "nncf", "onnx", "numpy")
-
-
-@dataclass(frozen=True)
-class Measured:
-    """`results`: (who, precision, target) -> what was answered. `table`: every figure, as JSON. `asked`: the image of
-    each question."""
-
-    results: dict[tuple[str, str, str], Result]
-    table: dict[str, Any]
-    headline: dict[str, tuple[str, str, str]]
-    asked: NDArray[np.int64]
-    evalset: EvalSet
-
-    def wrong(self, who: str) -> dict[str, tuple[int, int]]:
-        """Class -> (labelled images that `who` got wrong, labelled images)."""
-        label = self.evalset.label[self.evalset.label >= 0]
-        wrong = ~self.results[self.headline[who]].correct
-        return {
-            name: (int(wrong[label == k].sum()), int((label == k).sum())) for k, name in enumerate(self.evalset.labels)
-        }
-
-    def quality(self, who: str) -> dict[str, Figure]:
-        """The figures of `who` ("teacher", "student") that its bundle carries."""
-        result = self.results[self.headline[who]]
-        found = {"zero_shot.top1": wilson(result.correct), "text_to_image.map": result.retrieval.figure()}
-        if result.answered is not None:
-            found["answers.accuracy"] = clustered(result.answered, self.asked)
-        return found | shop_figures(result)
 
 
 def measure(
@@ -90,11 +60,6 @@ def measure(
         "versions": versions(*PACKAGES),
     }
     return Measured(results, table, headline, asked_of(evalset), evalset)
-
-
-def asked_of(evalset: EvalSet) -> NDArray[np.int64]:
-    """int64 (M,): the image of each question. Questions of an image fail together, so intervals draw images."""
-    return np.array([image for image, _, _ in evalset.questions], np.int64)
 
 
 def _accuracy(results: dict[tuple[str, str, str], Result], teacher: Result, evalset: EvalSet) -> list[dict[str, Any]]:

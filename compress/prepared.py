@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from compress.installed import environment
 from compress.progress import bar
 from sdk.frames import prepare, read_frame
+from sdk.resize import least_side
 
 CACHE = ".work/images"
 
@@ -41,6 +42,6 @@ def _write(images: Sequence[Path], size: int, file: Path, title: str) -> None:
     with building.open("wb") as out, bar(title, len(images)) as tick:
         np.lib.format.write_array_header_1_0(out, {"descr": "|u1", "fortran_order": False, "shape": shape})
         for path in images:
-            out.write(prepare(read_frame(path), size, resize="area", crop="none").tobytes())
+            out.write(prepare(read_frame(path, least=least_side(size)), size, resize="area", crop="none").tobytes())
             tick("")
     building.replace(file)

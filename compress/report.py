@@ -16,16 +16,8 @@ from compress.draft import Draft
 from compress.installed import INSTALL
 from compress.photo_tables import photo_sections
 from compress.recipe import Recipe
-from compress.tables import (
-    accuracy_rows,
-    baseline_rows,
-    candidate_rows,
-    grid,
-    main_rows,
-    parity_rows,
-    speed_rows,
-    step_rows,
-)
+from compress.step_tables import candidate_rows, step_rows
+from compress.tables import accuracy_rows, baseline_rows, grid, main_rows, parity_rows, speed_rows
 from runtimes import RecipeError
 
 if TYPE_CHECKING:

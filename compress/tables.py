@@ -1,9 +1,11 @@
-"""The tables of a report, as rows of text, header first: every figure that report.json holds, as people read it."""
+"""The tables of a report, as rows of text, header first: every figure that report.json holds, as people read it.
+
+Those of the steps are in compress/step_tables.py, those of photos in compress/photo_tables.py.
+"""
 
 from __future__ import annotations
 
-import re
-from collections.abc import Mapping
+from collections.abc import Iterable
 from typing import Any
 
 from benchmarks.tables import Row, grid, interval, megabytes, percent
@@ -11,19 +13,13 @@ from compress.photo_tables import class_main_row, shop_main_rows
 
 __all__ = ["Row", "grid", "interval", "megabytes", "percent"]
 
-# quantize.<tower>.<quantizer>.<figure>: dozens of numbers, which have a table of their own.
-CANDIDATE = re.compile(r"quantize\.(?P<tower>\w+)\.(?P<quantizer>\w+)\.(?P<figure>distance|slowness|ms\..+)")
-
 
 def main_rows(report: dict[str, Any]) -> list[Row]:
     """The main table, header first: teacher fp32 and student int8 on the first engine, and the change."""
     engine = report["size"]["slim_for"]
     cells = {(r["model"], r["precision"]): r for r in report["accuracy"] if r["target"] == engine}
     teacher, student = cells["teacher", "fp32"], cells["student", "int8"]
-    size, fast = report["size"], [row for row in report["speed"] if row["target"] == engine]
-    bytes_ = size["bytes"]
-    params = {who: towers["image"] for who, towers in size["params"].items()}
-    rows: list[Row] = [
+    return [
         ("", "teacher fp32", "student int8", "change"),
         (
             f"zero-shot top-1 ({len_labels(report)}, n={teacher['top1']['n']})",
@@ -38,29 +34,42 @@ def main_rows(report: dict[str, Any]) -> list[Row]:
         *_answer_row(report, teacher, student),
         *shop_main_rows(teacher, student),
         *class_main_row(report),
+        *_size_rows(report["size"]),
+        *_time_rows(row for row in report["speed"] if row["target"] == engine),
+    ]
+
+
+def _size_rows(size: dict[str, Any]) -> list[Row]:
+    """Parameters of the image tower, and bytes of slim bundles."""
+    bytes_ = size["bytes"]
+    params = {who: towers["image"] for who, towers in size["params"].items()}
+    return [
         (
             "image tower",
             *(f"{params[who] / 1e6:.2f} M params" for who in ("teacher", "student")),
             f"{params['teacher'] / params['student']:.1f}x fewer",
         ),
         (
-            f"bundle (slim, {engine})",
+            f"bundle (slim, {size['slim_for']})",
             megabytes(bytes_["teacher_fp32"]),
             megabytes(bytes_["student_int8"]),
             f"{bytes_['teacher_fp32'] / bytes_['student_int8']:.1f}x smaller",
         ),
         ("bundle (no text tower)", "", megabytes(bytes_["student_int8_no_text"]), ""),
     ]
-    for row in fast:
-        rows.append(
-            (
-                f"one frame (teacher in {row['teacher_compute']})",
-                milliseconds(row["teacher_ms"]),
-                milliseconds(row["student_ms"]),
-                f"{row['speedup']['value']:.2f}x faster [{row['speedup']['low']:.2f}, {row['speedup']['high']:.2f}]",
-            )
+
+
+def _time_rows(speed: Iterable[dict[str, Any]]) -> list[Row]:
+    """A frame's time, for each arithmetic of the teacher."""
+    return [
+        (
+            f"one frame (teacher in {row['teacher_compute']})",
+            milliseconds(row["teacher_ms"]),
+            milliseconds(row["student_ms"]),
+            f"{row['speedup']['value']:.2f}x faster [{row['speedup']['low']:.2f}, {row['speedup']['high']:.2f}]",
         )
-    return rows
+        for row in speed
+    ]
 
 
 def _answer_row(report: dict[str, Any], teacher: dict[str, Any], student: dict[str, Any]) -> list[Row]:
@@ -145,38 +154,6 @@ def baseline_rows(report: dict[str, Any]) -> list[Row]:
     return rows
 
 
-def step_rows(report: dict[str, Any]) -> list[Row]:
-    """What each step cost and measured; a figure with an interval is one entry, quantizers' figures are left out."""
-    rows: list[Row] = [("step", "seconds", "measured")]
-    for step, seconds in report["seconds"].items():
-        prefix = f"{step}."
-        found = {
-            name.removeprefix(prefix): value
-            for name, value in report["steps"].items()
-            if name.startswith(prefix) and not CANDIDATE.fullmatch(name)
-        }
-        bounds = {f"{name}_{end}" for name in found for end in ("low", "high") if f"{name}_low" in found}
-        rows.append((step, f"{seconds:.0f}", ", ".join(_entry(name, found) for name in found if name not in bounds)))
-    return rows
-
-
-def candidate_rows(metrics: Mapping[str, Any]) -> list[Row]:
-    """What each quantizer's graph of each tower measured, and which one was chosen; only a header if none did."""
-    found: dict[tuple[str, str], dict[str, float]] = {}
-    for name, value in metrics.items():
-        if match := CANDIDATE.fullmatch(name):
-            found.setdefault((match["tower"], match["quantizer"]), {})[match["figure"]] = value
-    timed = sorted({figure for figures in found.values() for figure in figures if figure.startswith("ms.")})
-    rows: list[Row] = [
-        ("tower", "quantizer", "chosen", "distance", *(f"{name.removeprefix('ms.')} ms" for name in timed))
-    ]
-    for (tower, quantizer), figures in found.items():
-        chosen = "yes" if metrics.get(f"quantize.{tower}.chosen") == quantizer else ""
-        cells = [_plain_number(figures.get(name)) for name in ("distance", *timed)]
-        rows.append((tower, quantizer, chosen, *cells))
-    return rows
-
-
 def gain(drop: dict[str, float], digits: int) -> str:
     """The interval of a drop, seen as a gain: `[-0.40, +0.10]`."""
     return f"[{0 - drop['high']:+.{digits}f}, {0 - drop['low']:+.{digits}f}]"
@@ -190,17 +167,3 @@ def milliseconds(figure: dict[str, float]) -> str:
 def len_labels(report: dict[str, Any]) -> str:
     """`24 prompts`, from chance."""
     return f"{round(1 / report['baselines']['chance_top1'])} prompts"
-
-
-def _entry(name: str, found: Mapping[str, Any]) -> str:
-    """`top1 0.98`, or with the bounds beside it `drop 0.25 [-0.4, 0.9]`."""
-    text = f"{name} {_plain_number(found[name])}"
-    if f"{name}_low" in found and f"{name}_high" in found:
-        text += f" [{_plain_number(found[f'{name}_low'])}, {_plain_number(found[f'{name}_high'])}]"
-    return text
-
-
-def _plain_number(value: object) -> str:
-    if value is None:
-        return ""
-    return f"{value:.4g}" if isinstance(value, float) else str(value)

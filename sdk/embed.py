@@ -13,7 +13,7 @@ from runtimes import Array, FeedError, Unavailable
 from sdk.bundle import Bundle
 from sdk.frames import Frame, read_frame
 from sdk.golden import unit_rows
-from sdk.resize import ENOUGH, prepare
+from sdk.resize import least_side, prepare
 from sdk.text import Tokenizer, Tokens
 
 Run = Callable[[str, Mapping[str, Array]], Mapping[str, Array]]
@@ -38,7 +38,7 @@ class Embedder:
         """
         # Turning OpenCV's channels round costs more than the resize, unless there are few pixels left.
         later = color == "bgr" and isinstance(frame, np.ndarray)
-        ready = read_frame(frame, "rgb" if later else color, least=ENOUGH * self._spec.size)
+        ready = read_frame(frame, "rgb" if later else color, least=least_side(self._spec.size))
         if ready.shape != self._shape:
             ready = prepare(ready, self._spec.size, self._spec.resize, self._spec.crop)
         return read_frame(ready, color) if later else ready

@@ -20,7 +20,7 @@ Frame = NDArray[np.uint8]
 # One bound for the size a bundle may ask for: below, no picture; above, a hostile or broken bundle.
 MIN_SIZE, MAX_SIZE = 8, 4096
 # Times the size, the sides between which two samples per pixel and axis stand for the mean: embeddings of mosaics of
-# photos keep a mean cosine of 0.995 to the exact mean. A decoder need not give more than ENOUGH either.
+# photos keep a mean cosine of 0.995 to the exact mean.
 ENOUGH, _WIDEST = 2, 7
 
 
@@ -55,6 +55,14 @@ def prepare(frame: Frame, size: int, resize: str = "area", crop: str = "none") -
     if frame.shape[0] != size or frame.shape[1] != size:
         frame = RESIZES[resize](CROPS[crop](frame), size)
     return frame if frame.flags.c_contiguous else np.ascontiguousarray(frame)
+
+
+def least_side(size: int) -> int:
+    """`least` of `read_frame` for a model of `size`, in pixels: a decoder need not give more than the resize samples.
+
+    Whoever reads files for `prepare` himself and wants what the SDK makes of them asks for this.
+    """
+    return ENOUGH * size
 
 
 def _unknown(what: str, name: str, known: dict[str, Any]) -> BundleError:

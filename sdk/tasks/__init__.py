@@ -23,11 +23,11 @@ from sdk.labels import LabelBank
 
 @dataclass(frozen=True)
 class Answer:
-    """A frozen result. `label` is the label, group or answer, `score` is in 0..1. `unknown` counts tokens of the
-    label's text, or of the question, that the tokenizer did not know: above zero, the score rests on a word that the
-    student cannot read. `cut` counts tokens of the question that were not read, because it is longer than the bundle's
-    L. `known` is False in all answers about a frame that shows none of the labels asked for: its best cosine is below
-    the bundle's threshold."""
+    """A frozen result. `label` is the label, group or answer, `score` is in 0..1, but a group's, a sum, may be above 1
+    where scores are sigmoids. `unknown` counts tokens of the label's text, or of the question, that the tokenizer did
+    not know: above zero, the score rests on a word that the student cannot read. `cut` counts tokens of the question
+    that were not read, because it is longer than the bundle's L. `known` is False in all answers about a frame that
+    shows none of the labels asked for: its best cosine is below the bundle's threshold."""
 
     label: str
     score: float

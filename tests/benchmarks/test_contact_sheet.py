@@ -13,13 +13,13 @@ import numpy as np
 import pytest
 
 import sdk
-from benchmarks import contact_drawing
-from benchmarks.contact_drawing import COLOURS, DPI, draw
-from benchmarks.contact_sheet import Seen, choose, how_chosen, look, main, summary
+from benchmarks.contact_drawing import COLOURS, DPI, draw, small
+from benchmarks.contact_sheet import Seen, _cell, choose, how_chosen, look, main, summary
 from benchmarks.evalset import EvalSet, read_evalset
 from runtimes import RecipeError
 from sdk.tasks import Answer
 from tests.bundles import colour_frame
+from tests.photos import save
 
 pytestmark = pytest.mark.skipif(
     importlib.util.find_spec("matplotlib") is None, reason="matplotlib is not installed; pip install -e '.[bench]'"
@@ -154,10 +154,13 @@ def test_texts_keep_to_their_place(columns: int, monkeypatch: pytest.MonkeyPatch
     assert min(usual) >= 7
 
 
-def test_a_big_photo_is_made_small_first() -> None:
+def test_a_big_photo_is_made_small_before_the_next_is_read(tmp_path: Path) -> None:
     big = np.zeros((3000, 4000, 3), np.uint8)
-    assert contact_drawing._small(big).shape == (285, 380, 3)
-    assert contact_drawing._small(big[:100, :100]).shape == (100, 100, 3)
+    assert small(big).shape == (285, 380, 3)
+    assert small(big[:100, :100]).shape == (100, 100, 3)
+    frame, texts, mark = _cell(Seen(save(tmp_path / "big.jpg", big), "red", Answer("red", 0.9)))
+    assert frame.shape == (285, 380, 3) and frame.base is None, "nothing holds the whole photo"
+    assert (texts, mark) == (["red 90 %"], "right")
 
 
 @pytest.mark.parametrize(

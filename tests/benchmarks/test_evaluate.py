@@ -7,9 +7,11 @@ import cv2
 import numpy as np
 import pytest
 
+import sdk
 from benchmarks.evalset import EvalSet
 from benchmarks.evaluate import Cell, evaluate
 from tests.bundles import build_colour_bundle, colour_frame
+from tests.photos import picture, save
 
 COLOURS = ("red", "green", "blue", "yellow", "white", "black")
 
@@ -75,3 +77,18 @@ def test_nothing_is_asked_of_a_bundle_that_does_not_answer(tmp_path: Path, evals
     assert evaluate(bundle, asked, Cell("ort:cpu", "fp32"), lambda _: None).answered is None
     whole = build_colour_bundle(tmp_path / "whole").path
     assert evaluate(whole, evalset, Cell("ort:cpu", "fp32"), lambda _: None).answered is None
+
+
+def test_large_photos_are_measured_as_the_sdk_reads_them(tmp_path: Path, evalset: EvalSet) -> None:
+    """A large JPEG is decoded at a reduced scale when an app gives its path, so that is what accuracy must be of."""
+    paths = tuple(save(tmp_path / f"{seed}.jpg", picture(seed, 300)) for seed in range(6))
+    questions = tuple((place, "what color is it?", "red") for place in range(6))
+    shown = replace(evalset, images=paths, label=np.arange(6), possible=np.eye(6, dtype=bool), questions=questions)
+    bundle = build_colour_bundle(tmp_path / "bundle").path
+    result = evaluate(bundle, shown, Cell("ort:cpu", "fp32"), lambda _: None)
+    with sdk.load(bundle, on="ort:cpu", precision="fp32") as student:
+        np.testing.assert_array_equal(result.images, [student.embed_images(path)[0] for path in paths])
+        whole = student.embed_images([sdk.read_frame(path) for path in paths])
+        answers = [student.ask(path, "what color is it?").label == "red" for path in paths]
+    assert np.abs(result.images - whole).max() > 0
+    assert result.answered is not None and result.answered.tolist() == answers

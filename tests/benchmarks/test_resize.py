@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 import sdk
-from benchmarks import resize
+from benchmarks import resize, resize_ways
 from benchmarks.evalset import read_evalset, write_evalset
 from benchmarks.mosaics import enlarged, mosaic, mosaics
 from benchmarks.resize_ways import EXACT, LINEAR, OURS, PIL, REDUCED, WHOLE, array_ways, exact, file_ways
@@ -134,17 +134,34 @@ def test_cosines_and_accuracy_with_a_bundle(shop: Path, colour_run: Path, capsys
     assert "1 mosaics to 16 x 16" in out and "mean cosine | least |" in out
     row = next(line for line in out.splitlines() if line.startswith(f"| {EXACT}"))
     assert row.endswith("| 1.0000 | 1.0000 |")
-    for name in (resize.AS_THEY_ARE, resize.ENLARGED):
+    for name in (resize.AS_THEY_ARE, resize.ENLARGED, resize.AS_FILES):
         assert f"{name}: 0.00 points of accuracy lost [" in out
     assert out.rstrip().endswith("n = 24")
 
 
-def test_what_is_lost_is_counted(colour_run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_the_resize_loses_is_counted(colour_run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(resize, "prepare", lambda frame, size: np.zeros((size, size, 3), np.uint8))  # all is black
     with sdk.load(colour_run / "student") as student:
         drops = resize.accuracy(student, read_evalset(colour_run / "eval"))
     assert {name: drop.value for name, drop in drops.items()} == pytest.approx(
-        {resize.AS_THEY_ARE: 100 * 5 / 6, resize.ENLARGED: 100 * 5 / 6}
+        {resize.AS_THEY_ARE: 100 * 5 / 6, resize.ENLARGED: 100 * 5 / 6, resize.AS_FILES: 0}
+    )
+
+
+def test_what_a_decoder_loses_is_counted(colour_run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of files only the way that asks for less than the whole picture is ours."""
+    read = sdk.read_frame
+
+    def black(source: object, least: int | None = None) -> Frame:
+        frame = read(source)
+        return frame if least is None else np.zeros_like(frame)
+
+    for module in (resize, resize_ways):
+        monkeypatch.setattr(module, "read_frame", black)
+    with sdk.load(colour_run / "student") as student:
+        drops = resize.accuracy(student, read_evalset(colour_run / "eval"))
+    assert {name: drop.value for name, drop in drops.items()} == pytest.approx(
+        {resize.AS_THEY_ARE: 100 * 5 / 6, resize.ENLARGED: 0, resize.AS_FILES: 100 * 5 / 6}
     )
 
 

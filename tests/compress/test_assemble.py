@@ -15,7 +15,6 @@ from compress.engines import FAMILIES, cpu_targets, parse_variant
 from compress.export import export_model
 from compress.golden_samples import Contents, gaps, golden_questions
 from runtimes import GateFailed, Unavailable
-from sdk.card import read_card
 from sdk.golden import verify
 from sdk.student import load
 from sdk.text import Tokenizer
@@ -177,13 +176,15 @@ def test_a_bundle_that_answers_proves_itself_on_both_engines(answering: ModelFil
     bundle = assemble(answering, contents(), tmp_path / "bundle")
     manifest = bundle.manifest
     assert manifest.tasks == ("classify", "embed_images", "embed_texts", "search", "ask")
-    assert (manifest.unknown_threshold, manifest.card) == (None, None)
     assert manifest.fusion is not None
     assert (manifest.fusion.width, manifest.fusion.image_tokens) == (16, 1)
     assert manifest.fusion.answers == SHAPE.answers
     assert bundle.golden["feed/fusion/image"].shape == (4, 1, 16)
     assert bundle.golden["out/fusion/fp32/logits"].shape == (4, 4)
     assert bundle.golden["out/image/fp32/tokens"].shape == (5, 1, 16)
+    sides = [bundle.golden[f"raw/{place}"].shape[:2] for place in range(4)]
+    size = manifest.image.size
+    assert min(sides[0]) > 4 * size and size < min(sides[1]) < 2 * size and sides[2:] == [(size, size)] * 2
     verdicts = verify(bundle)
     assert all(verdict.passed for verdict in verdicts), verdicts
     assert {(v.subject, v.target) for v in verdicts if v.target != "sdk"} == {
@@ -207,18 +208,13 @@ def test_a_bundle_without_a_fusion_does_not_ask(answering: ModelFiles, tmp_path:
     assert all(verdict.passed for verdict in verify(bundle))
 
 
-def test_groups_texts_threshold_and_card_reach_the_bundle(answering: ModelFiles, tmp_path: Path) -> None:
+def test_groups_and_texts_reach_the_bundle(answering: ModelFiles, tmp_path: Path) -> None:
     graphs = {tower: answering.graphs[tower] for tower in ("image", "text")}
     said = dataclasses.replace(
         contents(),
         labels=(Label("red", ("a red wall",), "Paint. It is red.", "warm"), Label("blue", ("a blue wall",))),
-        unknown_threshold=0.25,
-        card="# Small \u2013 a card\n",
     )
     bundle = assemble(dataclasses.replace(answering, fusion=None, graphs=graphs), said, tmp_path / "bundle")
-    assert bundle.manifest.unknown_threshold == 0.25
-    assert bundle.manifest.card is not None
-    assert read_card(bundle.file(bundle.manifest.card)) == said.card
     assert bundle.manifest.labels is not None
     assert [(item.label, item.group, item.text) for item in bundle.manifest.labels.items] == [
         ("red", "warm", "Paint. It is red."),
@@ -227,8 +223,6 @@ def test_groups_texts_threshold_and_card_reach_the_bundle(answering: ModelFiles,
     with load(bundle.path, on="ort:cpu") as student:
         answer: Any = student.classify(said.frames[0], groups=True)[0]
         assert answer.label in {"warm", "blue"}
-        near = student.embed_images(said.frames[0]) @ student.labels.current.vectors.T
-        assert answer.known == (near.max() >= 0.25)
         assert student.search("a red wall", student.labels.current.vectors, k=1)[0].index == 0
 
 

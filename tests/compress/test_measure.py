@@ -10,8 +10,9 @@ import pytest
 
 from benchmarks.evalset import EvalSet
 from benchmarks.shop import SHOP
-from compress.measure import Measured, measure
+from compress.measure import measure
 from compress.report import markdown
+from compress.results import Measured
 from compress.tables import main_rows
 from tests.bundles import damage
 from tests.evalsets import colour_evalset, shop_evalset

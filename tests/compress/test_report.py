@@ -10,7 +10,8 @@ import pytest
 from compress.draft import DatasetSpec, Draft
 from compress.recipe import load_recipe
 from compress.report import fill_readme, main, markdown, write_report
-from compress.tables import accuracy_rows, baseline_rows, candidate_rows, main_rows, step_rows
+from compress.step_tables import candidate_rows, step_rows
+from compress.tables import accuracy_rows, baseline_rows, main_rows
 from runtimes import RecipeError
 
 
