@@ -32,7 +32,7 @@ from sdk.golden import unit_rows
 from sdk.resize import prepare
 
 # What the average may lose: more than all images of one class. Only classes are tested here.
-LENIENT: dict[str, Any] = {"max_drop": 6.0, "max_map_drop": 1.0, "max_answer_drop": 100.0}
+LENIENT: dict[str, Any] = {"max_drop": 5.0, "max_map_drop": 1.0, "max_answer_drop": 100.0}
 
 
 @pytest.mark.parametrize(
@@ -148,7 +148,7 @@ def plant(student: ModelFiles, val: EvalSet, bank: NDArray[np.float32]) -> tuple
     best, chosen = -np.inf, (weights, -1)
     for label in range(len(bank)):
         mine, known = val.label == label, val.label >= 0
-        if not 11 <= mine.sum() <= 0.045 * known.sum():
+        if not 11 <= mine.sum() <= 0.04 * known.sum():
             continue  # too few to be told from chance, or so many that the average would notice
         for ridge in (1, 10, 100, 1000):
             other = ruin(features, (weights * scale, bias), bank, mine, ridge)
@@ -224,9 +224,9 @@ def test_a_ruined_class_is_found_though_the_average_is_fine(mended: Draft, plant
     assert (first["what"], first["passed"]) == ("as quantized", False)
     assert set(first["engines"]) == {"ov:cpu", "ort:cpu"}
     for on, figures in first["engines"].items():
-        assert 0.5 < figures["drop"] < 6, "the average alone would let it pass"
+        assert 0.5 < figures["drop"] < 5, "the average alone would let it pass"
         (said,) = (text for text in first["failures"] if text.startswith(on))
-        assert f"of the class '{planted.label}' (at most 6; n = {planted.images}" in said
+        assert f"of the class '{planted.label}' (at most 5; n = {planted.images}" in said
         (ruined,) = (loss for loss in figures["classes"] if loss["name"] == planted.label)
         assert ruined["p"] < 0.05
         assert ruined["points"] > 70
@@ -240,7 +240,7 @@ def test_the_ruined_layer_is_put_back_and_that_is_enough(mended: Draft, planted:
     assert mended.metrics["gate.attempt"] == f"restored 1 layer: image {planted.layer}"
     assert mended.metrics["gate.n"] == 353
     for on in ("ov:cpu", "ort:cpu"):
-        assert mended.metrics[f"gate.{on}.drop"] < 6
+        assert mended.metrics[f"gate.{on}.drop"] < 5
         assert mended.metrics[f"gate.{on}.drop_low"] <= mended.metrics[f"gate.{on}.drop"]
         assert mended.metrics[f"gate.{on}.class_p"] >= 0.05
     assert mended.student is not None
@@ -294,7 +294,7 @@ def test_a_refusal_names_the_class_and_keeps_everything(planted: Planted, tmp_pa
     assert re.match(
         r"the int8 student is refused on 353 validation images: ov:cpu lost \d+\.\d points of the class", text
     )
-    assert f"the class '{planted.label}' (at most 6; n = {planted.images}, " in text
+    assert f"the class '{planted.label}' (at most 5; n = {planted.images}, " in text
     assert re.search(r"p = \d\S*, below 0\.05\)", text)
     assert ". Then in float: passed. " in text
     kept = tmp_path / "05-gate.refused"
