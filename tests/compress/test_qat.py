@@ -7,6 +7,7 @@ import shutil
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -338,3 +339,29 @@ def test_a_weight_behind_a_quantizer_is_stored_as_integers(turned: bool) -> None
     assert TensorProto.FLOAT not in {tensor.data_type for tensor in model.graph.initializer if len(tensor.dims) > 1}
     onnx.checker.check_model(model, full_check=True)
     assert np.allclose(before, run_onnx(model), atol=1e-6)
+
+
+def test_a_zero_point_that_is_not_zero_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ours have none: rounding would be another than that of the exported graph."""
+    from nncf.torch.quantization.layers import SymmetricQuantizer
+
+    real = SymmetricQuantizer.get_parameters_for_torch_fq
+
+    def shifted(self: Any) -> Any:
+        low, high, scale, zero = real(self)
+        return low, high, scale, torch.ones_like(zero)
+
+    monkeypatch.setattr(SymmetricQuantizer, "get_parameters_for_torch_fq", shifted)
+
+    class Two(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.one, self.two = nn.Conv2d(3, 4, 3), nn.Conv2d(4, 4, 3)
+
+        def forward(self, pixels: Tensor) -> Tensor:
+            found: Tensor = self.two(self.one(pixels).relu())
+            return found
+
+    side = Two().eval()
+    with pytest.raises(ValueError, match=r"NNCF shifted the zero point of .*, which its preset PERFORMANCE does not"):
+        insert_quantizers(side, torch.randn(8, 3, 16, 16))
