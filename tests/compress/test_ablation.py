@@ -20,6 +20,7 @@ from compress.recipe import Recipe
 from compress.steps import run_steps
 from sdk.bundle import open_bundle
 from tests.conftest import distill
+from tests.runs import copy_run
 from tests.tiny import few_images, tiny_recipe
 
 
@@ -133,7 +134,7 @@ def test_answers_get_a_column_and_their_own_n(tmp_path: Path) -> None:
 
 @pytest.mark.long
 def test_a_finished_run_can_be_ablated(short_run: Path, tmp_path: Path) -> None:
-    shutil.copytree(short_run / "out", tmp_path / "out")
+    copy_run(short_run / "out", tmp_path / "out")
     done = distill(tmp_path, "--resume", "--ablate")
     assert done.returncode == 0, done.stderr
     out = tmp_path / "out/easy_vqa"

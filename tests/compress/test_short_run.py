@@ -26,6 +26,7 @@ from sdk.__main__ import main as sdk_main
 from sdk.bundle import open_bundle
 from sdk.golden import output_error, tolerance_of
 from tests.conftest import distill
+from tests.runs import copy_run
 
 pytestmark = pytest.mark.slow
 IMAGES, QUESTIONS, LABELLED = 250, 2449, 227  # of the test split that the short run looks at
@@ -187,7 +188,7 @@ def test_the_student_carries_its_card(out: Path) -> None:
 
 
 def test_resume_does_nothing_again_and_brings_back_what_is_missing(short_run: Path, tmp_path: Path) -> None:
-    shutil.copytree(short_run / "out", tmp_path / "out")
+    copy_run(short_run / "out", tmp_path / "out")
     refused = distill(tmp_path)
     assert refused.returncode == 2
     assert "holds an earlier run; add --resume" in refused.stderr
@@ -204,7 +205,7 @@ def test_resume_does_nothing_again_and_brings_back_what_is_missing(short_run: Pa
 
 def test_the_gate_refuses_a_ruined_student(out: Path, tmp_path: Path) -> None:
     """The gate looks at the deployed int8 graph: weights shuffled after quantization must not pass."""
-    shutil.copytree(out, tmp_path / "run")
+    copy_run(out, tmp_path / "run")
     record = json.loads((tmp_path / "run/.work/05-quantize/step.json").read_text(encoding="utf-8"))
     draft = Draft.from_json(record["draft"], (tmp_path / "run").resolve())
     assert draft.student is not None
@@ -214,6 +215,7 @@ def test_the_gate_refuses_a_ruined_student(out: Path, tmp_path: Path) -> None:
     for weights in [t for t in model.graph.initializer if t.data_type == onnx.TensorProto.INT8 and len(t.dims) > 1]:
         shuffled = rng.permutation(onnx.numpy_helper.to_array(weights))
         weights.CopyFrom(onnx.numpy_helper.from_array(shuffled, weights.name))
+    path.unlink()  # it may be a link to the file that other tests read
     onnx.save(model, str(path))
     folder = tmp_path / "gate"
     folder.mkdir()
