@@ -1,4 +1,4 @@
-"""prune: a student from the teacher, by structured pruning: blocks and channels go, what stays keeps its weights.
+"""prune: a student from the teacher or from another tower: blocks and channels go, what stays keeps its weights.
 
 What goes is measured on training data: the residual blocks without which the outputs turn least, then the channels
 that move them least per parameter saved. A short training (distill) brings back what was lost.
@@ -15,10 +15,9 @@ from compress.named import check_name
 from runtimes import RecipeError
 
 if TYPE_CHECKING:
-    from torch import Tensor
-
-    from compress.models.dual_encoder import DualEncoder
+    from compress.models.dual_encoder import DualEncoder, Side
     from compress.recipe import Step
+    from compress.store import Store
 
 BATCH = 64
 TEXTS = 512  # phrases on which layers of the text tower are compared
@@ -26,18 +25,19 @@ TEXTS = 512  # phrases on which layers of the text tower are compared
 
 @dataclass(frozen=True)
 class Prune:
-    """Targets. `image_params`: share of the image tower's parameters that may stay; `image_blocks`: residual blocks of
+    """Targets. `image_params`: share of the image side's parameters that may stay; `image_blocks`: residual blocks of
     it that are left out before; `text_layers`: layers of the text tower that stay (None: all); `text_options`: changes
     to its options, such as {vocab = 8000}. `samples`: train images on which importance is measured.
 
-    `image`, `image_options`: another image tower by name, with its pretrained weights if it has any, instead of the
-    pruned teacher's. `size`: edge in pixels of the student's frames; 0: the teacher's.
+    `image`, `image_options`: another image tower by name, with its pretrained weights if it has any, in the place of
+    the teacher's; its projection is fitted to the teacher's vectors before anything is cut. `size`: edge in pixels of
+    the student's frames; 0: the teacher's.
     """
 
     needs: ClassVar = ("teacher", "store")
     makes: ClassVar = ("student",)
 
-    image_params: float = 0.2
+    image_params: float = 1.0
     image_blocks: int = 0
     text_layers: int | None = None
     text_options: Mapping[str, Any] = field(default_factory=dict)
@@ -77,12 +77,10 @@ class Prune:
         if teach is None:
             return
         self._check_text(teach.text_options)
-        if self.image is None:
-            check_size(teach.image, teach.image_options, self.size or teach.size)
-            offered = blocks_of(outline(image_tower(teach.image), teach.image_options))
-            check_drop("prune.image_blocks", self.image_blocks, offered)
-        module, options = text_tower(teach.text), {**teach.text_options, **self.text_options}
-        layers = blocks_of(outline(module, options))
+        name, options = (teach.image, teach.image_options) if self.image is None else (self.image, self.image_options)
+        check_size(name, options, self.size or teach.size)
+        check_drop("prune.image_blocks", self.image_blocks, blocks_of(outline(image_tower(name), options)))
+        layers = blocks_of(outline(text_tower(teach.text), {**teach.text_options, **self.text_options}))
         if self.text_layers is not None and self.text_layers > len(layers):
             raise RecipeError(f"prune.text_layers is {self.text_layers}, and {teach.text} has {len(layers)} of them")
 
@@ -100,17 +98,18 @@ class Prune:
         from compress.models import image_tower
         from compress.models.dual_encoder import load_model, token_count, write_weights
         from compress.prepared import prepared
+        from compress.store import identity, open_store
         from compress.validate import validate
 
         teacher: ModelFiles = draft.need("teacher", "prune")
+        self._check_text(teacher.text.options)
         corpus = open_dataset(draft.dataset.name, draft.dataset.fields).load()
         model = load_model(teacher)
         folder = draft.folder / "student"
         folder.mkdir()
-        text = self._text(model, teacher, corpus, draft)
-        image = (
-            self._image(model, teacher, corpus, draft) if self.image is None else self._another(model, teacher, draft)
-        )
+        store = open_store(draft.need("store", "prune"), identity(teacher), corpus.fingerprint)
+        text = self._text(model, teacher, corpus, draft, store)
+        image = self._image(model, teacher, draft, corpus, store)
         top = teacher.fusion and dataclasses.replace(
             teacher.fusion,
             weights=folder / "fusion.safetensors",
@@ -127,34 +126,43 @@ class Prune:
             "prune", image_params=image.params, text_params=text.params, without=without, **measured
         )
 
-    def _image(self, model: "DualEncoder", teacher: ModelFiles, corpus: Corpus, draft: Draft) -> ImageSpec:
-        """Prune the image side in place."""
+    def _image(
+        self, model: "DualEncoder", teacher: ModelFiles, draft: Draft, corpus: Corpus, store: "Store"
+    ) -> ImageSpec:
+        """Make the student's image side in place."""
         import numpy as np
 
-        from compress.blocks import leave_out_least
-        from compress.channels import prune_channels
-        from compress.models.dual_encoder import to_input
+        from compress.image_student import Photos, cut, meet_teacher
+        from compress.models import image_tower
         from compress.prepared import prepared
 
         size = self.size or teacher.image.size
-        frames = prepared(corpus.train.images, size, draft.out, "prune: read train")
-        chosen = np.random.default_rng(draft.seed).permutation(len(frames))[: self.samples]
-        # Whole batches: a normalisation cannot measure one sample alone.
-        starts = range(0, max(1, len(chosen) // BATCH) * BATCH, BATCH)
-        normal = teacher.image.mean, teacher.image.std
-        batches: list[Tensor] = [to_input(frames[np.sort(chosen[at : at + BATCH])], *normal) for at in starts]
-        most = int(self.image_params * model.image.count())
-        gone = leave_out_least(model.image, [(b,) for b in batches[:2]], self.image_blocks, "prune: image blocks")
-        prune_channels(model.image, batches, most, "prune: channels")
-        return dataclasses.replace(
-            teacher.image,
-            size=size,
-            weights=draft.folder / "student" / "image.safetensors",
-            params=model.image.count(),
-            without=(*teacher.image.without, *gone),
-        )
+        spec = dataclasses.replace(teacher.image, size=size, weights=draft.folder / "student" / "image.safetensors")
+        if self.image is not None:
+            module = image_tower(self.image)
+            spec = dataclasses.replace(
+                spec,
+                name=self.image,
+                options=dict(self.image_options),
+                mean=module.MEAN,
+                std=module.STD,
+                without=(),
+            )
+        frames = prepared(corpus.train.images, store.header.augment.edge(size), draft.out, "prune: read train")
+        photos = Photos(frames, store, size, (spec.mean, spec.std))
+        if self.image is not None:
+            model.image = self._another(teacher, draft.seed)
+            meet_teacher(model.image, photos, draft.seed)
+        if self.image_params < 1 or self.image_blocks:
+            chosen = np.random.default_rng(draft.seed).permutation(len(frames))[: self.samples]
+            most = int(self.image_params * model.image.count())
+            gone = cut(model.image, photos, most, self.image_blocks, chosen)
+            spec = dataclasses.replace(spec, without=(*spec.without, *gone))
+        return dataclasses.replace(spec, params=model.image.count())
 
-    def _text(self, model: "DualEncoder", teacher: ModelFiles, corpus: Corpus, draft: Draft) -> TextSpec:
+    def _text(
+        self, model: "DualEncoder", teacher: ModelFiles, corpus: Corpus, draft: Draft, store: "Store"
+    ) -> TextSpec:
         """Prune the text side in place: its vocabulary as `text_options` say, then its layers."""
         import numpy as np
 
@@ -162,11 +170,9 @@ class Prune:
         from compress.models import text_tower
         from compress.models.pruned import leave_out
         from compress.questions import tokens
-        from compress.store import identity, open_store
 
         module, options = text_tower(teacher.text.name), {**teacher.text.options, **self.text_options}
         # Only where the vocabulary is cut do words need protection; other text towers may not know `keep`.
-        self._check_text(teacher.text.options)
         if "vocab" in self.text_options:
             options = {"keep": list(corpus.words), **options}
         tokenizer = module.tokenizer(options, teacher.text.max_length)
@@ -175,7 +181,7 @@ class Prune:
             leave_out(tower, teacher.text.without)
             tower.load_state_dict(module.fewer_words(model.text.tower.state_dict(), options), strict=True)
             model.text.tower = tower
-        header = open_store(draft.need("store", "prune"), identity(teacher), corpus.fingerprint).header
+        header = store.header
         known = [*header.texts[: -header.held_out], *dict.fromkeys(q.text for q in corpus.train.questions)]
         phrases = [str(text) for text in np.random.default_rng(draft.seed).permutation(known)[:TEXTS]]
         feeds = [tokens(tokenizer, phrases[at : at + BATCH]) for at in range(0, len(phrases), BATCH)]
@@ -192,25 +198,13 @@ class Prune:
             without=(*teacher.text.without, *gone),
         )
 
-    def _another(self, model: "DualEncoder", teacher: ModelFiles, draft: Draft) -> ImageSpec:
-        """Put the other tower, with fresh projections, in the place of the image side."""
+    def _another(self, teacher: ModelFiles, seed: int) -> "Side":
+        """The image side with the other tower, its projections fresh."""
         import torch
 
         from compress.models import image_tower
         from compress.models.dual_encoder import Side
 
-        module = image_tower(str(self.image))
-        torch.manual_seed(draft.seed)
-        tower = module.build(self.image_options, pretrained=True)
-        model.image = Side(tower, teacher.dim, teacher.fusion.width if teacher.fusion else 0)
-        return dataclasses.replace(
-            teacher.image,
-            name=str(self.image),
-            options=dict(self.image_options),
-            size=self.size or teacher.image.size,
-            weights=draft.folder / "student" / "image.safetensors",
-            params=model.image.count(),
-            mean=module.MEAN,
-            std=module.STD,
-            without=(),
-        )
+        torch.manual_seed(seed)
+        tower = image_tower(str(self.image)).build(self.image_options, pretrained=True)
+        return Side(tower, teacher.dim, teacher.fusion.width if teacher.fusion else 0)

@@ -16,8 +16,10 @@ from compress.augment import Augment
 from compress.data import open_dataset
 from compress.distilling import Distilling
 from compress.draft import DatasetSpec, Draft, ModelFiles
+from compress.image_student import Photos, meet_teacher
 from compress.models.dual_encoder import count, load_model, to_input
 from compress.models.text import minilm
+from compress.prepared import prepared
 from compress.questions import tokens
 from compress.steps.distill import Distill
 from compress.steps.prune import Prune
@@ -172,6 +174,27 @@ def test_another_tower_takes_the_place_of_the_teachers(teacher_draft: Draft, tmp
     assert 0 <= float(draft.metrics["prune.val_answers"]) <= 1
 
 
+def test_another_tower_starts_near_the_teacher_and_can_be_cut(teacher_draft: Draft, tmp_path: Path) -> None:
+    """Fresh projections would give cosines about zero."""
+    assert teacher_draft.teacher is not None
+    assert teacher_draft.store is not None
+    whole = teacher_draft.teacher.image.params
+    asked = Prune(image="efficientnet_lite0", size=64, image_params=0.6, image_blocks=1, text_layers=4, samples=128)
+    files, _ = pruned(teacher_draft, tmp_path, asked)
+    assert files.image.size == 64
+    assert files.image.params <= 0.6 * whole
+    assert len(files.image.without) == 1
+    corpus = open_dataset(DATA.name, DATA.fields).load()
+    store = open_store(teacher_draft.store, identity(teacher_draft.teacher), corpus.fingerprint)
+    model = load_model(files)
+    frames = prepared(corpus.train.images, 64, tmp_path, "read")
+    photos = Photos(frames, store, 64, (files.image.mean, files.image.std))
+    meet_teacher(model.image, photos, 0)
+    with torch.no_grad():
+        vectors = torch.nn.functional.normalize(model.encode_image(photos.batch(np.arange(32))), dim=1)
+    assert float((vectors * torch.from_numpy(store.train[0][:32].copy())).sum(1).mean()) > 0.3
+
+
 def test_a_pruned_student_learns_and_needs_stored_answers(student: tuple[ModelFiles, Draft]) -> None:
     files, draft = student
     corpus = open_dataset(DATA.name, DATA.fields).load()
@@ -210,6 +233,11 @@ def test_a_vocabulary_is_cut_once(student: tuple[ModelFiles, Draft], tmp_path: P
     ("teach", "prune", "says"),
     [
         (Teach(), Prune(image_blocks=99), r"prune\.image_blocks: 99 blocks were to be left out, and the tower has 9"),
+        (
+            Teach(),
+            Prune(image="efficientnet_lite0", image_blocks=99),
+            r"prune\.image_blocks: 99 blocks were to be left out, and the tower has 9",
+        ),
         (Teach(), Prune(text_layers=99), r"prune\.text_layers is 99, and minilm has 6 of them"),
         (Teach(), Prune(text_options={"vocb": 8000}), r"\[minilm\] has no field 'vocb' \(did you mean 'vocab'"),
         (Teach(text_options={"vocab": 20000}), Prune(text_options={"vocab": 8000}), "leave out one of the two"),
