@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,11 @@ _GAP = 0.05  # between labels, as a share of the panel's width
 
 def draw(report: Mapping[str, Any], path: Path) -> str | None:
     """Write the picture; colour by target, marker by model. Returns None, or why there is none."""
+    return drawn(lambda: _save(report, path), path)
+
+
+def drawn(save: Callable[[], None], path: Path) -> str | None:
+    """Call `save`, which writes a picture to `path` with matplotlib. Returns None, or why there is none."""
     try:
         import matplotlib
 
@@ -23,7 +28,7 @@ def draw(report: Mapping[str, Any], path: Path) -> str | None:
     except ImportError as error:
         return f"no picture: matplotlib does not import ({error}); run: pip install 'edge-pupil[bench]'"
     try:
-        _save(report, path)
+        save()
     except (ValueError, RuntimeError) as error:  # its own trouble with a font or a text: the figures are there
         path.unlink(missing_ok=True)
         return f"no picture: matplotlib cannot draw it ({error}); the figures are in the tables"
@@ -61,8 +66,8 @@ def _panel(axis: Any, rows: Sequence[Mapping[str, Any]], metric: str, colours: M
         axis.errorbar(
             x,
             y,
-            xerr=_arms(time, 1),
-            yerr=_arms(right, 100),
+            xerr=arms(time, 1),
+            yerr=arms(right, 100),
             fmt=_MARKERS[row["model"]],
             color=colour,
             markeredgecolor="white",
@@ -71,15 +76,16 @@ def _panel(axis: Any, rows: Sequence[Mapping[str, Any]], metric: str, colours: M
             alpha=0.85,
         )
         points.append((x, y, f"{row['model']} {row['variant']} in {row['compute']}", colour))
+    label_points(axis, points)
+
+
+def label_points(axis: Any, points: list[tuple[float, float, str, str]]) -> None:
+    """Numbers along the axis (x is logarithmic), and the points' names above the panel, moved apart, each with a line
+    to its point: points of equal accuracy stand in a row. `points`: x, y, name and colour of each."""
     axis.margins(x=0.12, y=0.12)
     axis.xaxis.set_major_formatter("{x:g}")
-    left, right = axis.get_xlim()
-    axis.xaxis.set_minor_formatter("{x:g}" if right < 10 * left else "")  # numbers in between, where a decade is all
-    _label(axis, points)
-
-
-def _label(axis: Any, points: list[tuple[float, float, str, str]]) -> None:
-    """Names above the panel, moved apart, each with a line to its point: points of equal accuracy stand in a row."""
+    low, high = axis.get_xlim()
+    axis.xaxis.set_minor_formatter("{x:g}" if high < 10 * low else "")  # numbers in between, where a decade is all
     points = sorted(points)
     left, right = np.log(axis.get_xlim())
     places = [(np.log(x) - left) / (right - left) for x, *_ in points]
@@ -102,7 +108,7 @@ def _label(axis: Any, points: list[tuple[float, float, str, str]]) -> None:
         )
 
 
-def _arms(interval: Mapping[str, float], scale: float) -> list[list[float]]:
+def arms(interval: Mapping[str, float], scale: float) -> list[list[float]]:
     """Lengths below and above the value; never below zero, which rounding can bring at the ends of a share."""
     value, low, high = (interval[key] for key in ("value", "low", "high"))
     return [[scale * max(0.0, value - low)], [scale * max(0.0, high - value)]]

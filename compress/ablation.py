@@ -9,26 +9,23 @@ from __future__ import annotations
 import dataclasses
 import functools
 import json
-import shutil
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import sdk
 from benchmarks.evaluate import Cell, Result, evaluate
 from benchmarks.stats import clustered, wilson
 from benchmarks.timing import paired_latency
-from compress.assemble import assemble
 from compress.attempt import read_record
-from compress.data import Corpus, open_dataset
-from compress.deploy import contents, evalset
-from compress.draft import Draft, ModelFiles
+from compress.data import open_dataset
+from compress.deploy import evalset
 from compress.engines import cpu_targets
+from compress.interim import graph_bytes, interim_bundle, precision_of, subject
 from compress.progress import bar
 from compress.results import asked_of
 from compress.steps import WORK, StepDone
 from compress.tables import Row, grid, interval, megabytes, milliseconds, percent
 from runtimes import FeedError, Unavailable, VerifyError
-from sdk.bundle import open_bundle
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -38,10 +35,7 @@ if TYPE_CHECKING:
 # What an ablation leaves beside the published bundles.
 FILES = ("ablation.json", "ablation.md")
 HEADER = ("after", "model", "zero-shot top-1", "questions right", "graphs", "one frame", "faster than first", "seconds")
-GOLDEN = 8
 SECONDS = 1.0  # of timing per row
-# Nothing here is shipped, and of a model that is only cut, engines may think differently: any answer will do.
-ANY = 2.0
 
 
 class Ablation:
@@ -102,7 +96,10 @@ class Ablation:
         if made is None:
             return {}
         corpus = open_dataset(done.draft.dataset.name, done.draft.dataset.fields).load()
-        bundle = done.draft.bundles["student"] if made == "bundle" else self._assembled(done, made, corpus)
+        if made == "bundle":
+            bundle = done.draft.bundles["student"]
+        else:
+            bundle = interim_bundle(done.draft, made, corpus, self._folder / done.folder.name)
         first = self._out / next((row["bundles"][0] for row in self.rows if "ms" in row), bundle)
         target = str(cpu_targets()[0])
         cell, split = Cell(target, precision_of(bundle)), evalset(corpus, "val")
@@ -123,54 +120,13 @@ class Ablation:
             "compute": result.ran_on["image"][1],
             "top1": dataclasses.asdict(wilson(result.correct)),
             "answers": _answers(result, split),
-            "bytes": _bytes(bundle, result),
+            "bytes": sum(graph_bytes(bundle, result).values()),
         }
-
-    def _assembled(self, done: StepDone, who: Literal["teacher", "student"], corpus: Corpus) -> Path:
-        """The bundle of a model between two steps: DIR/.work/ablation/NN-name."""
-        from compress.export import export_model
-
-        bundle, scratch = self._folder / done.folder.name, self._folder / "export"
-        for left in (bundle, scratch, *self._folder.glob(f".{bundle.name}-*")):  # of a killed run
-            shutil.rmtree(left, ignore_errors=True)
-        model: ModelFiles = getattr(done.draft, who)
-        if not model.graphs:
-            scratch.mkdir()
-            paths = export_model(model, scratch)
-            model = dataclasses.replace(model, graphs={tower: {"fp32": path} for tower, path in paths.items()})
-        assemble(model, contents(done.draft, corpus, who, GOLDEN), bundle, tolerate=lambda *_: {"*": ANY})
-        shutil.rmtree(scratch, ignore_errors=True)
-        return bundle
-
-
-def subject(before: Draft, after: Draft) -> Literal["bundle", "student", "teacher"] | None:
-    """What a step made that can be evaluated: the student's bundle, a student, a teacher, or none of them."""
-    if after.bundles.get("student") != before.bundles.get("student"):
-        return "bundle"
-    if after.student != before.student:
-        return "student"
-    return "teacher" if after.teacher != before.teacher else None
-
-
-def precision_of(bundle: Path) -> str:
-    """ "int8" for a bundle that holds an int8 image tower, else "fp32"."""
-    return (
-        "int8"
-        if any(graph.stored == "int8" for graph in open_bundle(bundle).manifest.graphs["image"].values())
-        else "fp32"
-    )
 
 
 def _answers(result: Result, split: EvalSet) -> dict[str, Any] | None:
     """The share of questions answered rightly; None for a model without answers."""
     return None if result.answered is None else dataclasses.asdict(clustered(result.answered, asked_of(split)))
-
-
-def _bytes(bundle: Path, result: Result) -> int:
-    """Bytes of the graphs that ran: one per tower."""
-    manifest = open_bundle(bundle).manifest
-    used = {manifest.graphs[tower][variant].file for tower, (variant, _) in result.ran_on.items()}
-    return sum(manifest.files[file].bytes for file in used)
 
 
 def _timed(first: Path, bundle: Path, target: str, split: EvalSet) -> dict[str, Any]:

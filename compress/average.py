@@ -17,6 +17,10 @@ class Average:
         self._decay = decay
         self.tensors = {name: tensor.detach().clone() for name, tensor in tensors.items()}
 
+    def restore(self, tensors: Mapping[str, Tensor]) -> None:
+        """Go on from an average of the same names, on whatever device it is."""
+        self.tensors = {name: tensor.to(self.tensors[name].device) for name, tensor in tensors.items()}
+
     @torch.no_grad()
     def update(self, tensors: Mapping[str, Tensor], step: int) -> None:
         """Take in the tensors as they are after step `step` (from 0)."""

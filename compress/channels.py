@@ -74,7 +74,7 @@ def gate_scores(side: nn.Module, batches: Batches) -> dict[nn.Module, Tensor]:
     channels add up before.
     """
     layers = [module for module in side.modules() if _mixes(module)]
-    generator = torch.Generator().manual_seed(0)
+    generator = torch.Generator().manual_seed(0)  # of the CPU: the same signs on every device
     found: dict[nn.Module, list[Tensor]] = {layer: [] for layer in layers}
     for batch in batches:
         side.zero_grad(set_to_none=True)
@@ -82,7 +82,7 @@ def gate_scores(side: nn.Module, batches: Batches) -> dict[nn.Module, Tensor]:
         total = torch.zeros(())
         for output in outputs if isinstance(outputs, tuple) else (outputs,):
             unit = nn.functional.normalize(output.flatten(1), dim=1)
-            signs = torch.randint(0, 2, unit.shape, generator=generator) * 2.0 - 1.0
+            signs = torch.randint(0, 2, unit.shape, generator=generator, device="cpu").to(unit.device) * 2.0 - 1.0
             total = total + (unit * signs).sum()
         total.backward()  # type: ignore[no-untyped-call]
         for layer in layers:

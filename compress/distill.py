@@ -6,23 +6,19 @@ which), 130 interrupted.
 """
 
 import argparse
-import errno
 import json
-import logging
-import os
 import shutil
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from compress.command import Parser, complain
-from compress.installed import INSTALL, OURS
+from compress.command import Parser, exit_code
 from compress.recipe import Recipe, load_recipe, step_name
 from compress.report import PUBLISHED, write_report
 from compress.steps import StepDone, check_steps, package_version, run_steps
 from compress.steps_from import MARKER, check_run, take_steps
-from runtimes import GateFailed, PupilError, RecipeError
+from runtimes import RecipeError
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -32,32 +28,7 @@ GO_ON = "the same command with --resume goes on from the last checkpoint"
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """The command; returns the exit code."""
-    # Threads that wait by spinning take the cores from each other as soon as anything else runs: a training step took
-    # 1.20 s beside one busy process, 0.58 s with this, against 0.30 and 0.40 s alone. Read when torch is loaded.
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-    # transformers loads torchao where it is installed, and torch then warns of torchao's own business at every start.
-    logging.getLogger("torch.utils._pytree").setLevel(logging.ERROR)
-    try:
-        _command(_parser().parse_args(arguments))
-    except GateFailed as error:
-        complain(f"gate: {error}")
-        return 1
-    except PupilError as error:
-        complain(f"error: {error}")
-        return 2
-    except OSError as error:
-        full = error.errno in {errno.ENOSPC, errno.EDQUOT}
-        complain(f"error: {error}; {'make room' if full else 'see to that'}, then {GO_ON}")
-        return 2
-    except ImportError as error:
-        if (error.name or "").partition(".")[0] in OURS:
-            raise  # a mistake of ours, not a package that is missing
-        complain(f"error: the maker's packages are not all here ({error}); run: {INSTALL}")
-        return 2
-    except KeyboardInterrupt:
-        complain(f"interrupted; {GO_ON}")
-        return 130
-    return 0
+    return exit_code(lambda: _command(_parser().parse_args(arguments)), GO_ON)
 
 
 def check_last(recipe: Recipe) -> None:

@@ -1,6 +1,7 @@
 """What a student learns from: the teacher's stored vectors and answers, and the data's own truth, as one loss."""
 
 import math
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -10,35 +11,50 @@ from tokenizers import Tokenizer
 from torch import Tensor
 
 from compress.augment import augment_batch
-from compress.data import Corpus
+from compress.data import Corpus, Label
 from compress.draft import Draft, ModelFiles
-from compress.losses import affinity_loss, answer_loss, cosines, feature_loss, multi_positive_info_nce
+from compress.hold_out import held_out
+from compress.losses import affinity_loss, answer_loss, cosines, feature_loss, label_loss, multi_positive_info_nce
 from compress.models.dual_encoder import load_model, to_input
 from compress.prepared import prepared
-from compress.questions import Questions, tokens
+from compress.questions import Questions, token_arrays
 from compress.schedule import Optimizer, warm_cosine
 from compress.store import Store
+from runtimes import RecipeError
 
 if TYPE_CHECKING:
     from compress.steps.distill import Distill
 
 
 class Distilling:
-    """`model`: the student in training. `steps`: how many there are. All randomness is of (seed, epoch or step)."""
+    """`model`: the student in training. `steps`: how many there are. All randomness is of (seed, epoch or step).
+
+    Raises RecipeError if what is not held out makes no whole batch.
+    """
 
     def __init__(self, asked: "Distill", student: ModelFiles, corpus: Corpus, store: Store, draft: Draft) -> None:
         self._asked, self._store, self._seed = asked, store, draft.seed
         self._normal, self._size = (student.image.mean, student.image.std), student.image.size
         edge = store.header.augment.edge(self._size)
         self._frames = prepared(corpus.train.images, edge, draft.out, "distill: read train")
-        self._matches = torch.from_numpy(corpus.train.matches)
-        self._rounds = corpus.rounds(asked.batch, "distill")
+        self._matches = torch.as_tensor(corpus.train.matches)
+        self._label = torch.as_tensor(corpus.train.label)
+        # By the store's seed: all students of a store leave out the same images.
+        left_out = held_out(corpus.train.label, asked.hold_out, store.header.seed)
+        self._learnt = np.flatnonzero(~left_out)
+        self._rounds = len(self._learnt) // asked.batch
+        if not self._rounds:
+            raise RecipeError(
+                f"distill.batch is {asked.batch}, and distill.hold_out = {asked.hold_out:g} leaves "
+                f"{len(self._learnt)} train images: not one step; lower one of them"
+            )
         self.steps = asked.epochs * self._rounds
         self.model = load_model(student).to(memory_format=torch.channels_last)
         # The losses use the teacher's factor and train none: the student's probabilities mean what the teacher's do.
         torch.nn.init.constant_(self.model.logit_scale, math.log(store.header.logit_scale)).requires_grad_(False)
         tokenizer = Tokenizer.from_file(str(student.text.tokenizer))
         self._texts = Texts(corpus, store, tokenizer, asked.phrases)
+        self._classes = self._texts.classes(corpus.labels) if asked.label else None
         self._questions = None
         if store.answers is not None:
             self._questions = Questions(corpus.train.questions, store.header.answers, tokenizer)
@@ -59,32 +75,39 @@ class Distilling:
         teacher's captions (CLIP-KD's interactive loss), which costs half.
         """
         asked, model, header, (epoch, at) = self._asked, self.model, self._store.header, divmod(step, self._rounds)
-        order = np.random.default_rng((self._seed, 0, epoch)).permutation(len(self._frames))
+        order = np.random.default_rng((self._seed, 0, epoch)).permutation(self._learnt)
         chosen, view = order[at * asked.batch : (at + 1) * asked.batch], epoch % len(self._store.train)
         rng = np.random.default_rng((self._seed, 1, step))
-        batch = augment_batch(self._frames, chosen, header.augment, self._size, header.seed, view)
+        # The first view is the whole frame, which looks as it will on the device.
+        size = asked.train_size if view and asked.train_size else self._size
+        batch = augment_batch(self._frames, chosen, header.augment, size, header.seed, view)
         spatial, pooled = model.image.tower(to_input(batch, *self._normal))
-        images, truth = model.image.projection(pooled), self._matches[chosen]
-        wanted = torch.from_numpy(self._store.train[view][chosen])
+        images, captioned = model.image.projection(pooled), self._matches.shape[1]
+        wanted = torch.as_tensor(self._store.train[view][chosen])
         if at % asked.text_every:
             captions = self._texts.captions(rng)
-            return self._match(images, wanted, (self._texts.vectors[captions],) * 2, truth)
+            return self._match(images, wanted, (self._texts.vectors[captions],) * 2, chosen)
         rows = self._texts.draw(rng)
         texts = model.encode_text(*self._texts.feeds(rows))
-        both = texts[: truth.shape[1]], self._texts.vectors[rows[: truth.shape[1]]]
-        loss = self._match(images, wanted, both, truth)
+        both = texts[:captioned], self._texts.vectors[rows[:captioned]]
+        loss = self._match(images, wanted, both, chosen)
         loss = loss + asked.text_feature * feature_loss(texts, self._texts.vectors[rows])
         return loss if self._questions is None else loss + self._answer(self._questions, spatial, chosen, view, rng)
 
-    def _match(self, images: Tensor, wanted: Tensor, captions: tuple[Tensor, Tensor], truth: Tensor) -> Tensor:
-        """`images`, `wanted`: the student's and the teacher's (N, dim); `captions`: theirs too (C, dim)."""
+    def _match(
+        self, images: Tensor, wanted: Tensor, captions: tuple[Tensor, Tensor], chosen: NDArray[np.int64]
+    ) -> Tensor:
+        """`images`, `wanted`: the student's and the teacher's (N, dim) of `chosen`; `captions`: theirs too (C, dim)."""
         asked, scale = self._asked, self._store.header.logit_scale
         near, right = scale * cosines(images, captions[0]), scale * cosines(wanted, captions[1])
-        return (
+        loss = (
             asked.feature * feature_loss(images, wanted)
             + asked.affinity * affinity_loss(near, right)
-            + asked.contrast * multi_positive_info_nce(near, truth)
+            + asked.contrast * multi_positive_info_nce(near, self._matches[chosen])
         )
+        if self._classes is None:
+            return loss
+        return loss + asked.label * label_loss(images, self._classes, self._label[chosen], scale, asked.smoothing)
 
     def _answer(
         self, questions: Questions, spatial: Tensor, chosen: NDArray[np.int64], view: int, rng: np.random.Generator
@@ -99,21 +122,27 @@ class Distilling:
         ids, mask = questions.ids[pairs.texts], questions.mask[pairs.texts]
         words = model.text.both(ids, mask)[1][pairs.text]
         logits = model.answer(model.image.project_tokens(spatial)[pairs.image], words, mask[pairs.text])
-        return self._asked.answer * answer_loss(logits, torch.from_numpy(stored[view][pairs.asked]))
+        return self._asked.answer * answer_loss(logits, torch.as_tensor(stored[view][pairs.asked]))
 
 
 class Texts:
     """The texts of the store. `vectors`: the teacher's, unit, float32 (T, dim). Rows are positions among them."""
 
     def __init__(self, corpus: Corpus, store: Store, tokenizer: Tokenizer, phrases: int) -> None:
-        self._ids, self._mask = tokens(tokenizer, store.header.texts)
-        self.vectors = torch.from_numpy(store.texts.copy())
-        place = {text: at for at, text in enumerate(store.header.texts)}
-        self._wordings = [[place[wording] for wording in wordings] for wordings in corpus.captions]
+        self._ids, self._mask = token_arrays(tokenizer, store.header.texts)
+        self.vectors = torch.as_tensor(store.texts.copy())
+        self._place = {text: at for at, text in enumerate(store.header.texts)}
+        self._wordings = [[self._place[wording] for wording in wordings] for wordings in corpus.captions]
         # Phrases of a step are of like length: padding costs as much as words.
         lengths = self._mask[: len(store.header.texts) - store.header.held_out].sum(1)
-        self._by_length = lengths.argsort(stable=True)
+        self._by_length = lengths.argsort(kind="stable")
         self._phrases = phrases
+
+    def classes(self, labels: Sequence[Label]) -> Tensor:
+        """float32 (K, dim): the teacher's vector of each label, the mean over its prompts as on the device, of no
+        particular length."""
+        rows = [[self._place[prompt] for prompt in label.prompts] for label in labels]
+        return torch.stack([self.vectors[each].mean(0) for each in rows])
 
     def captions(self, rng: np.random.Generator) -> list[int]:
         """One wording of every caption, in order."""
@@ -127,4 +156,4 @@ class Texts:
     def feeds(self, rows: list[int]) -> tuple[Tensor, Tensor]:
         """ids and mask, int64 (R, longest)."""
         longest = int(self._mask[rows].sum(1).max())
-        return self._ids[rows, :longest], self._mask[rows, :longest]
+        return torch.as_tensor(self._ids[rows, :longest]), torch.as_tensor(self._mask[rows, :longest])

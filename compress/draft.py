@@ -93,12 +93,24 @@ class ModelFiles:
 
 
 @dataclass(frozen=True)
+class Pace:
+    """A training of `steps` steps with `batch` images each took `seconds` a step (their median) on `device`."""
+
+    steps: int
+    batch: int
+    seconds: float
+    device: str
+
+
+@dataclass(frozen=True)
 class Draft:
     """The state of a run between two steps.
 
     `out`: the run's folder. `folder`: where the running step may write. `bundles`: what was published, by who
     ("teacher", "student"); `programs`: the teacher's PyTorch programs. `evalset`: the published test split. `report`:
     the measurements on it, as JSON. `metrics`: flat, dotted by step ("teach.val_top1"). `seconds`: what each step cost.
+    `pace`: how fast each training was, by its title ("teach: train"). `device`: where torch trains, see device.py.
+    `hold_out`: share of the train images that the student never learns from, see compress/hold_out.py.
     """
 
     out: Path
@@ -114,11 +126,18 @@ class Draft:
     report: Path | None = None
     metrics: Mapping[str, Metric] = field(default_factory=dict)
     seconds: Mapping[str, float] = field(default_factory=dict)
+    pace: Mapping[str, Pace] = field(default_factory=dict)
+    device: str = "cpu"
+    hold_out: float = 0.0
 
     def with_metrics(self, step: str, **values: Metric) -> "Draft":
         """A copy with `values` added to the metrics under `step.`."""
         added = {f"{step}.{name}": value for name, value in values.items()}
         return dataclasses.replace(self, metrics={**self.metrics, **added})
+
+    def with_pace(self, title: str, steps: int, batch: int, seconds: float) -> "Draft":
+        """A copy that knows how fast a training on its device was; `seconds`: what `compress.train.train` returned."""
+        return dataclasses.replace(self, pace={**self.pace, title: Pace(steps, batch, seconds, self.device)})
 
     def need(self, name: str, step: str) -> Any:
         """The field `name`. Raises RecipeError if no step before `step` has filled it."""

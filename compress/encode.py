@@ -66,5 +66,5 @@ def class_vectors(model: DualEncoder, tokenizer: Tokenizer, labels: Sequence[Lab
 def top1(vectors: Tensor, classes: Tensor, label: NDArray[np.int64]) -> float:
     """Zero-shot top-1 in 0..1: unit `vectors` (N, D) against `classes` (K, D); rows with `label` -1 do not count."""
     known = label >= 0
-    best = (vectors @ classes.T).argmax(1).numpy()
+    best = (vectors @ classes.T).argmax(1).numpy(force=True)
     return float((best[known] == label[known]).mean())

@@ -45,7 +45,7 @@ def meet_teacher(side: Side, photos: Photos, seed: int) -> None:
         for at in starts:
             pooled.append(side.tower(photos.batch(rows[at : at + BATCH]))[1])
             tick("")
-    fit_projection(side, torch.cat(pooled), torch.from_numpy(photos.store.train[0][rows].copy()))
+    fit_projection(side, torch.cat(pooled), torch.as_tensor(photos.store.train[0][rows].copy()))
 
 
 def cut(side: Side, photos: Photos, most: int, blocks: int, chosen: NDArray[np.int64]) -> tuple[str, ...]:

@@ -55,6 +55,19 @@ def answer_loss(student: Tensor, teacher: Tensor) -> Tensor:
     return _divergence(student, teacher)
 
 
+def label_loss(images: Tensor, classes: Tensor, label: Tensor, scale: Tensor | float, smoothing: float) -> Tensor:
+    """Cross-entropy of labels against each other as on the device: by `scale` times the cosines of images and classes.
+
+    `images` float32 (N, D); `classes` (K, D); `label` int64 (N,), -1 where not known: such rows take no part.
+    `smoothing` of the truth, 0..1 (Szegedy et al. 2016, arXiv 1512.00567). Returns the mean, a scalar in nats; 0 where
+    no label is known.
+    """
+    known = label >= 0
+    if not known.any():
+        return images.new_zeros(())
+    return F.cross_entropy(scale * cosines(images[known], classes), label[known], label_smoothing=smoothing)
+
+
 def cosines(images: Tensor, texts: Tensor) -> Tensor:
     """float32 (N, D) and (C, D) to cosines (N, C)."""
     return F.normalize(images, dim=-1) @ F.normalize(texts, dim=-1).T

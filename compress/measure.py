@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -54,7 +54,7 @@ def measure(
         "baselines": _baselines(evalset, train),
         "size": _sizes(open_bundle(teacher), open_bundle(student), engines[0]),
         "words": _words(open_bundle(student)),
-        "speed": _speed(bundles, evalset, engines, seconds),
+        "speed": speed(bundles, evalset, engines, seconds, "int8"),
         **({"classes": [vars(each) for each in losses]} if losses else {}),
         "machine": machine(),
         "versions": versions(*PACKAGES),
@@ -160,16 +160,22 @@ def _words(student: Bundle) -> dict[str, int]:
     return dict(zip(HELD_OUT_WORDS, tokens.unknown, strict=True))
 
 
-def _speed(bundles: dict[str, Path], evalset: EvalSet, engines: list[str], seconds: float) -> list[dict[str, Any]]:
-    """Single-stream time of the image path (a frame in memory to a unit embedding), teacher and student in turn."""
+def speed(
+    bundles: Mapping[str, Path], evalset: EvalSet, engines: Sequence[str], seconds: float, precision: str
+) -> list[dict[str, Any]]:
+    """Single-stream time of the image path (a frame in memory to a unit embedding), "teacher" and "student" in turn.
+
+    `seconds`: how long each pair is timed. The student runs in `precision`, the teacher in f32 and, in a row of its
+    own, in the engine's default arithmetic where that is another.
+    """
     frame = sdk.read_frame(evalset.images[0])
     rows = []
     for engine in engines:
         seen = set()
-        for precision in ("fp32", None):
+        for asked in ("fp32", None):
             with (
-                sdk.load(bundles["teacher"], on=engine, precision=precision) as a,
-                sdk.load(bundles["student"], on=engine, precision="int8") as b,
+                sdk.load(bundles["teacher"], on=engine, precision=asked) as a,
+                sdk.load(bundles["student"], on=engine, precision=precision) as b,
             ):
                 compute = a.ran_on["image"].compute
                 if compute in seen:

@@ -15,8 +15,10 @@ from torch import Tensor, nn
 
 from compress.augment import augment_batch
 from compress.data import Corpus, open_dataset
+from compress.device import default_device
 from compress.draft import Draft, ModelFiles
 from compress.fake_quantize import export_quantized, insert_quantizers, outputs
+from compress.hold_out import held_out
 from compress.losses import affinity_loss, cosines, feature_loss
 from compress.models.dual_encoder import load_model, to_input
 from compress.prepared import prepared
@@ -32,8 +34,8 @@ WARMUP = 0.1  # share of the steps
 Lesson = tuple[Tensor, Tensor]  # pixels float32 (N, 3, S, S) and the teacher's unit vectors of them, float32 (N, D)
 
 
-def retrain(draft: Draft, folder: Path, epochs: int, lr: float) -> ModelFiles:
-    """The student with another int8 image graph, from training its float tower while rounding as int8 does.
+def retrain(draft: Draft, folder: Path, epochs: int, lr: float) -> Draft:
+    """The draft, its student with another int8 image graph: of its float tower, trained while rounding as int8 does.
 
     `epochs`: passes over the train images, each in the next of the stored views; `lr`: AdamW's peak rate. Writes
     image.int8.onnx into `folder`, and checkpoint-qat.pt, from which an interrupted call goes on. All other graphs are
@@ -45,31 +47,38 @@ def retrain(draft: Draft, folder: Path, epochs: int, lr: float) -> ModelFiles:
     store = _open(draft, corpus)
     augment = store.header.augment
     frames = prepared(corpus.train.images, augment.edge(spec.size), draft.out, "gate: read train")
-    rounds = len(frames) // BATCH
+    learnt = np.flatnonzero(~held_out(corpus.train.label, draft.hold_out, store.header.seed))
+    rounds = len(learnt) // BATCH
     if not rounds:
         raise RecipeError(
-            f"training with rounding needs {BATCH} train images, and there are {len(frames)}; set gate.qat_epochs=0"
+            f"training with rounding needs {BATCH} train images, and there are {len(learnt)}; set gate.qat_epochs=0"
         )
     steps = epochs * rounds
     side = load_model(student).image.eval().requires_grad_(False)
-    chosen = np.sort(np.random.default_rng(draft.seed).permutation(len(frames))[:CALIBRATION])
+    chosen = np.sort(np.random.default_rng(draft.seed).permutation(learnt)[:CALIBRATION])
     plain = prepared(corpus.train.images, spec.size, draft.out, "gate: read train")[chosen]
     model = insert_quantizers(side, to_input(plain, spec.mean, spec.std)).requires_grad_(True)
 
     def lesson(step: int) -> Lesson:
         epoch, at = divmod(step, rounds)
-        order = np.random.default_rng((draft.seed, epoch)).permutation(len(frames))
+        order = np.random.default_rng((draft.seed, epoch)).permutation(learnt)
         rows, view = order[at * BATCH : (at + 1) * BATCH], epoch % len(store.train)
         batch = augment_batch(frames, rows, augment, spec.size, store.header.seed, view)
-        return to_input(batch, spec.mean, spec.std), torch.from_numpy(store.train[view][rows])
+        return to_input(batch, spec.mean, spec.std), torch.as_tensor(store.train[view][rows])
 
-    loss_of = _loss(model, side, _captions(store, corpus), store.header.logit_scale)
-    optimizer = warm_cosine([{"params": list(model.parameters()), "lr": lr}], steps, WARMUP, decay=0)
-    train("gate: retrain", model, optimizer, steps, lambda step: loss_of(lesson(step)), folder / "checkpoint-qat.pt")
+    # What comes before and after, placing quantizers and exporting them, is done on the CPU.
+    with default_device(draft.device):
+        for each in (model, side):
+            each.to(torch.get_default_device())
+        loss_of = _loss(model, side, _captions(store, corpus), store.header.logit_scale)
+        optimizer = warm_cosine([{"params": list(model.parameters()), "lr": lr}], steps, WARMUP, decay=0)
+        kept = folder / "checkpoint-qat.pt"
+        seconds = train("gate: retrain", model, optimizer, steps, lambda step: loss_of(lesson(step)), kept)
     path = folder / "image.int8.onnx"
-    export_quantized(model, spec, path)
+    export_quantized(model.cpu(), spec, path)
     graphs = {**student.graphs, "image": {**student.graphs["image"], "int8": path}}
-    return dataclasses.replace(student, graphs=graphs)
+    draft = dataclasses.replace(draft, student=dataclasses.replace(student, graphs=graphs))
+    return draft.with_pace("gate: retrain", steps, BATCH, seconds)
 
 
 def _loss(model: nn.Module, side: nn.Module, captions: Tensor, scale: float) -> Callable[[Lesson], Tensor]:
@@ -101,4 +110,4 @@ def _open(draft: Draft, corpus: Corpus) -> Store:
 def _captions(store: Store, corpus: Corpus) -> Tensor:
     """The teacher's unit vectors of the captions in their plain wording, float32 (C, D)."""
     place = {text: at for at, text in enumerate(store.header.texts)}
-    return torch.from_numpy(store.texts[[place[wordings[0]] for wordings in corpus.captions]])
+    return torch.as_tensor(store.texts[[place[wordings[0]] for wordings in corpus.captions]])

@@ -18,10 +18,16 @@ from runtimes import RecipeError
 
 def tokens(tokenizer: Tokenizer, texts: Sequence[str]) -> tuple[Tensor, Tensor]:
     """ids and mask, int64 (N, longest), without the columns that are padding in every row: they only cost time."""
+    ids, mask = token_arrays(tokenizer, texts)
+    return torch.as_tensor(ids), torch.as_tensor(mask)
+
+
+def token_arrays(tokenizer: Tokenizer, texts: Sequence[str]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """The same as arrays: what is to be asked of their values is asked here, and waits for no GPU."""
     coded = tokenizer.encode_batch(list(texts))
-    mask = torch.tensor([code.attention_mask for code in coded])
+    ids, mask = (np.array([getattr(code, name) for code in coded], np.int64) for name in ("ids", "attention_mask"))
     longest = int(mask.sum(1).max())
-    return torch.tensor([code.ids for code in coded])[:, :longest], mask[:, :longest]
+    return ids[:, :longest], mask[:, :longest]
 
 
 @dataclass(frozen=True)
@@ -73,5 +79,5 @@ class Questions:
 
     def _pairs(self, asked: NDArray[np.int64], image: NDArray[np.int64]) -> Pairs:
         texts, text = np.unique(self.text[asked], return_inverse=True)
-        arrays = (torch.from_numpy(np.asarray(array, np.int64)) for array in (image, texts, text, self.truth[asked]))
+        arrays = (torch.as_tensor(np.asarray(array, np.int64)) for array in (image, texts, text, self.truth[asked]))
         return Pairs(asked, *arrays)

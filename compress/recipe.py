@@ -19,12 +19,13 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from compress.data import open_dataset
+from compress.device import check_device_name
 from compress.draft import DatasetSpec, Draft
 from compress.named import did_you_mean, fill, find_class
 from runtimes import RecipeError
 
 RECIPES = Path(__file__).parent / "recipes"
-TOP = {"name": str, "description": str, "base": str, "seed": int, "disk_mb": int}
+TOP = {"name": str, "description": str, "base": str, "seed": int, "disk_mb": int, "device": str}
 
 
 class Step(Protocol):
@@ -37,7 +38,9 @@ class Step(Protocol):
 
 @dataclass(frozen=True)
 class Recipe:
-    """A checked recipe. `disk_mb`: free space in MB (1e6 bytes) that a run may need."""
+    """A checked recipe. `disk_mb`: free space in MB (1e6 bytes) that a run may need. `device`: where torch trains,
+    "cpu", "cuda" or "cuda:N".
+    """
 
     name: str
     description: str
@@ -45,6 +48,7 @@ class Recipe:
     disk_mb: int
     dataset: DatasetSpec
     steps: tuple[Step, ...]
+    device: str = "cpu"
 
 
 def step_name(step: Step) -> str:
@@ -58,8 +62,8 @@ def load_recipe(name_or_path: str | Path, overrides: Sequence[str] = ()) -> Reci
     Raises RecipeError for an unknown recipe, step, data set or field, for a value of the wrong type, and for a
     file that is not TOML. Imports no torch: a typo costs less than a second.
     """
-    path = _locate(name_or_path)
-    table = _with_base(_read(path), path)
+    path = locate(name_or_path)
+    table = _with_base(read_toml(path), path)
     for override in overrides:
         _override(table, override)
     top = {key: value for key, value in table.items() if not isinstance(value, Mapping)}
@@ -74,6 +78,7 @@ def load_recipe(name_or_path: str | Path, overrides: Sequence[str] = ()) -> Reci
         raise RecipeError(f"a recipe's name is letters, digits, '-' and '_', got {name!r}")
     if top.get("seed", 0) < 0:
         raise RecipeError(f"seed must be 0 or more, got {top['seed']}")
+    check_device_name(top.get("device", "cpu"))
     steps = [(key, value) for key, value in table.items() if isinstance(value, Mapping) and key != "data"]
     return Recipe(
         name=name,
@@ -82,25 +87,26 @@ def load_recipe(name_or_path: str | Path, overrides: Sequence[str] = ()) -> Reci
         disk_mb=top.get("disk_mb", 1000),
         dataset=_dataset(table),
         steps=tuple(fill(find_class("compress.steps", key, "step"), value, key) for key, value in steps),
+        device=top.get("device", "cpu"),
     )
 
 
-def _locate(name_or_path: str | Path) -> Path:
-    path = Path(name_or_path)
+def locate(name_or_path: str | Path, folder: Path = RECIPES, kind: tuple[str, str] = ("recipe", "recipes")) -> Path:
+    """The file of that path, or folder/<name>.toml. Raises RecipeError, calling it `kind`, if there is none."""
+    path, (one, many) = Path(name_or_path), kind
     if path.suffix == ".toml":
         if path.is_file():
             return path
-        raise RecipeError(f"there is no recipe file {path}; give its path, or a name without .toml")
-    known = sorted(found.stem for found in RECIPES.glob("*.toml"))
+        raise RecipeError(f"there is no {one} file {path}; give its path, or a name without .toml")
+    known = sorted(found.stem for found in folder.glob("*.toml"))
     if str(name_or_path) not in known:
         hint = did_you_mean(str(name_or_path), known)
-        raise RecipeError(
-            f"there is no recipe {str(name_or_path)!r}{hint}; recipes: {', '.join(known)}, or a .toml file"
-        )
-    return RECIPES / f"{name_or_path}.toml"
+        raise RecipeError(f"there is no {one} {str(name_or_path)!r}{hint}; {many}: {', '.join(known)}, or a .toml file")
+    return folder / f"{name_or_path}.toml"
 
 
-def _read(path: Path) -> dict[str, Any]:
+def read_toml(path: Path) -> dict[str, Any]:
+    """The table in a file. Raises RecipeError if it is not TOML."""
     try:
         return tomllib.loads(path.read_text(encoding="utf-8"))
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
@@ -112,7 +118,7 @@ def _with_base(table: dict[str, Any], path: Path) -> dict[str, Any]:
     base = table.get("base")
     if not isinstance(base, str):
         return table
-    below = _read(_locate(path.parent / base if base.endswith(".toml") else base))
+    below = read_toml(locate(path.parent / base if base.endswith(".toml") else base))
     if "base" in below:
         raise RecipeError(f"the base {base!r} has a base itself; name that one, {below['base']!r}, instead")
     for key, value in table.items():
@@ -132,7 +138,7 @@ def _merged(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any
 
 
 def _override(table: dict[str, Any], text: str) -> None:
-    """Apply one `step.field=value` (or `seed=3`) to the table, in place."""
+    """Apply one `step.field=value` (or `seed=3`) to the table, in place; `step.field=` goes back to the default."""
     dotted, equals, raw = text.partition("=")
     keys = dotted.strip().split(".")
     if not equals or not all(keys):
@@ -153,6 +159,8 @@ def _override(table: dict[str, Any], text: str) -> None:
         if not isinstance(inner, dict):
             raise RecipeError(f"--set {text}: {key!r} holds a value, not a table of settings")
     inner[keys[-1]] = value
+    if not raw.strip():
+        del inner[keys[-1]]
 
 
 def _dataset(table: Mapping[str, Any]) -> DatasetSpec:

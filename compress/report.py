@@ -12,11 +12,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from compress.command import Parser, complain
-from compress.draft import Draft
+from compress.draft import Draft, Pace
 from compress.installed import INSTALL
 from compress.photo_tables import photo_sections
 from compress.recipe import Recipe
-from compress.step_tables import candidate_rows, step_rows
+from compress.step_tables import candidate_rows, step_rows, training_rows
 from compress.tables import accuracy_rows, baseline_rows, grid, main_rows, parity_rows, speed_rows
 from runtimes import RecipeError
 
@@ -97,6 +97,7 @@ def write_report(draft: Draft, recipe: Recipe) -> tuple[Table, list[Path]]:
         "seed": draft.seed,
         **measured,
         "seconds": dict(draft.seconds),
+        "training": {name: _pace(pace) for name, pace in draft.pace.items()},
         "steps": dict(draft.metrics),
     }
     (draft.out / "report.json").write_text(json.dumps(report, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
@@ -124,7 +125,7 @@ def markdown(report: dict[str, Any]) -> str:
     """report.md: the main table, engines, baselines, what each step cost and measured, machine and versions."""
     words = report["words"]
     unread = [word for word, unknown in words.items() if unknown]
-    candidates = candidate_rows(report["steps"])
+    candidates, trained = candidate_rows(report["steps"]), training_rows(report)
     parts = [
         f"# {report['recipe']}, seed {report['seed']}\n\nBrackets hold 95 % intervals. The test split is used by "
         "[pack] only, after every choice was made.\n",
@@ -138,11 +139,17 @@ def markdown(report: dict[str, Any]) -> str:
         f"\n## Words never seen in training\n\n{len(words) - len(unread)} of {len(words)} tokenize without an unknown "
         f"token ({', '.join(words)}).\n",
         "\n## What each step cost and measured\n\n" + grid(step_rows(report)),
+        *(["\n## Training\n\nThe median time of a step.\n\n" + grid(trained)] if len(trained) > 1 else []),
         *(["\n## Quantizers that were tried\n\n" + grid(candidates)] if len(candidates) > 1 else []),
         "\n## Measured on\n\n" + "\n".join(f"- {key}: {_plain(value)}" for key, value in report["machine"].items()),
         "- versions: " + ", ".join(f"{name} {version}" for name, version in report["versions"].items()) + "\n",
     ]
     return "\n".join(parts)
+
+
+def _pace(pace: Pace) -> dict[str, Any]:
+    speed = {"seconds_per_step": pace.seconds, "images_per_second": pace.batch / pace.seconds}
+    return {"device": pace.device, "steps": pace.steps, "batch": pace.batch, **speed}
 
 
 def _plain(value: object) -> str:

@@ -1,4 +1,5 @@
-"""The tables of a report about its steps: what each cost and measured, and which quantizers were tried."""
+"""The tables of a report about its steps: what each cost and measured, how fast it trained, which quantizers were
+tried."""
 
 from __future__ import annotations
 
@@ -24,6 +25,15 @@ def step_rows(report: dict[str, Any]) -> list[Row]:
         }
         bounds = {f"{name}_{end}" for name in found for end in ("low", "high") if f"{name}_low" in found}
         rows.append((step, f"{seconds:.0f}", ", ".join(_entry(name, found) for name in found if name not in bounds)))
+    return rows
+
+
+def training_rows(report: dict[str, Any]) -> list[Row]:
+    """How fast each training was; only a header if nothing was trained."""
+    rows: list[Row] = [("training", "on", "steps", "batch", "seconds per step", "images per second")]
+    for name, pace in report["training"].items():
+        speed = (f"{pace['seconds_per_step']:.3g}", f"{pace['images_per_second']:.4g}")
+        rows.append((name, pace["device"], str(pace["steps"]), str(pace["batch"]), *speed))
     return rows
 
 

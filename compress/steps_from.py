@@ -11,10 +11,10 @@ from runtimes import RecipeError
 MARKER = ".pupil.json"  # in every folder that the command made
 
 
-def check_run(other: Path) -> None:
-    """Raises RecipeError if the folder `other` holds no run of ours."""
+def check_run(other: Path, option: str = "--steps-from") -> None:
+    """Raises RecipeError if the folder `other`, given as `option`, holds no run of ours."""
     if not (other / MARKER).is_file():
-        raise RecipeError(f"--steps-from {other} holds no run of this command; give the --out of an earlier one")
+        raise RecipeError(f"{option} {other} holds no run of compress.distill; give the --out of an earlier one")
 
 
 def take_steps(other: Path, out: Path, recipe: Recipe) -> None:

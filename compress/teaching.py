@@ -16,22 +16,23 @@ from torch.nn import functional as F
 from compress.augment import augment_batch
 from compress.data import Corpus
 from compress.draft import Draft
-from compress.losses import cosines, max_margin_loss, multi_positive_info_nce
+from compress.losses import cosines, label_loss, max_margin_loss, multi_positive_info_nce
 from compress.models import image_tower, text_tower
 from compress.models.dual_encoder import Shape, build, to_input
 from compress.prepared import prepared
 from compress.progress import bar
+from compress.projection import fit_projection
 from compress.questions import Questions, tokens
 from compress.schedule import Optimizer, warm_cosine
+from compress.whitening import whiten
 
 if TYPE_CHECKING:
     from compress.steps.teach import Teach
 
 
 class Lesson:
-    """`model`: the teacher in training. `probe_steps`, `steps`, `head_steps`: how many there are of each kind: what is
-    fresh on stored features, all but the text tower, answers on stored features. All randomness is of (seed, epoch or
-    step)."""
+    """`model`: the teacher in training. `steps`, `head_steps`: how many there are of each kind: all but the text tower,
+    answers on stored features. All randomness is of (seed, epoch or step)."""
 
     def __init__(self, asked: "Teach", shape: Shape, corpus: Corpus, draft: Draft) -> None:
         torch.manual_seed(draft.seed)
@@ -40,10 +41,10 @@ class Lesson:
         edge = asked.augment.edge(asked.size)
         self._frames = prepared(corpus.train.images, edge, draft.out, "teach: read train")
         self._plain = prepared(corpus.train.images, asked.size, draft.out, "teach: read train")
-        self._matches = torch.from_numpy(corpus.train.matches)
-        self._label = torch.from_numpy(corpus.train.label)
+        self._matches = torch.as_tensor(corpus.train.matches)
+        self._label = torch.as_tensor(corpus.train.label)
         self._rounds = corpus.rounds(asked.batch, "teach")
-        self.probe_steps, self.steps = (epochs * self._rounds for epochs in (asked.probe_epochs, asked.epochs))
+        self.steps = asked.epochs * self._rounds
         self.head_steps = asked.head_epochs * self._rounds if corpus.answers else 0
         self.model = build(shape).to(memory_format=torch.channels_last)
         self.model.text.tower.requires_grad_(False)
@@ -61,9 +62,9 @@ class Lesson:
                 self._questions = Questions(corpus.train.questions, corpus.answers, tokenizer)
                 self._tokens = tower(self._questions.ids, self._questions.mask)[0]
         self._prompts = torch.cat(prompts)
-        owner = torch.repeat_interleave(torch.arange(len(prompts)), torch.tensor([len(each) for each in prompts]))
+        owner = np.repeat(np.arange(len(prompts)), [len(each) for each in prompts])
         # (K, prompts) that adds up a label's prompts: its vector is their mean, as on the device.
-        self._owner = F.one_hot(owner).T.to(torch.float32)
+        self._owner = F.one_hot(torch.as_tensor(owner), len(prompts)).T.to(torch.float32)
 
     def head(self) -> nn.ModuleList:
         """What stands on top of the towers to answer questions: both projections of tokens, and the fusion."""
@@ -72,19 +73,25 @@ class Lesson:
 
     def head_optimizer(self) -> Optimizer:
         """For the head alone."""
-        return self._fresh_optimizer(self.head(), self.head_steps)
+        groups = [{"params": list(self.head().parameters()), "lr": self._asked.projection_lr}]
+        return warm_cosine(groups, self.head_steps, self._asked.warmup, self._asked.weight_decay)
 
-    def probe(self) -> nn.ModuleList:
-        """The fresh projections into the joint space."""
-        return nn.ModuleList([self.model.image.projection, self.model.text.projection])
+    @torch.no_grad()
+    def fit(self) -> None:
+        """Set both projections in closed form: texts are whitened, and an image goes where its label's vector is, or
+        the mean of its captions where it has no label."""
+        model = self.model
+        whiten(model.text.projection, torch.cat([*self._captions, self._prompts]))
+        captions = torch.stack([self._unit(wordings).mean(0) for wordings in self._captions])
+        wanted = F.normalize((self._matches == 1).to(captions.dtype) @ captions, dim=-1)
+        known = self._label >= 0
+        if known.any():
+            wanted[known] = F.normalize(self._owner @ self._unit(self._prompts), dim=-1)[self._label[known]]
+        some = wanted.any(1)
+        fit_projection(model.image, self._encode(1)[some], wanted[some])
 
-    def probe_optimizer(self) -> Optimizer:
-        """For them alone."""
-        return self._fresh_optimizer(self.probe(), self.probe_steps)
-
-    def _fresh_optimizer(self, module: nn.Module, steps: int) -> Optimizer:
-        groups = [{"params": list(module.parameters()), "lr": self._asked.projection_lr}]
-        return warm_cosine(groups, steps, self._asked.warmup, self._asked.weight_decay)
+    def _unit(self, pooled: Tensor) -> Tensor:
+        return F.normalize(self.model.text.projection(pooled), dim=-1)
 
     def optimizer(self) -> Optimizer:
         """The tower learns at `lr`, what is fresh at `projection_lr`."""
@@ -96,17 +103,12 @@ class Lesson:
         ]
         return warm_cosine(groups, self.steps, self._asked.warmup, self._asked.weight_decay)
 
-    def probe_loss(self, step: int) -> Tensor:
-        """Captions and labels, on the pooled features of the plain train images."""
-        chosen, rng = self._draw(step)
-        return self._meet(self._pooled[chosen], chosen, rng)
-
     def loss(self, step: int) -> Tensor:
         """The weighted sum of the tasks over the batch of this step, a scalar in nats."""
         asked, model, epoch = self._asked, self.model, step // self._rounds
-        chosen, rng = self._draw(self.probe_steps + step)
-        size = asked.small_size if epoch < round(asked.small * asked.epochs) else asked.size
+        chosen, rng = self._draw(step)
         # View 0 is the plain frame; here every epoch is a view of its own.
+        size = asked.train_size or asked.size
         batch = augment_batch(self._frames, chosen, asked.augment, size, self._seed, epoch + 1)
         images = to_input(batch, self._tower.MEAN, self._tower.STD)
         if not asked.mixup:
@@ -126,19 +128,11 @@ class Lesson:
         loss: Tensor = asked.align * multi_positive_info_nce(model.scale() * near, matches)
         if asked.margin:
             loss = loss + asked.margin * max_margin_loss(near, matches)
-        known = self._label[chosen] >= 0
-        if asked.label and known.any():
-            classes = self._owner @ F.normalize(model.text.projection(self._prompts), dim=-1)
-            logits = model.scale() * cosines(images[known], classes)
-            loss = loss + asked.label * F.cross_entropy(
-                logits, self._label[chosen][known], label_smoothing=asked.smoothing
-            )
+        if asked.label:
+            classes = self._owner @ self._unit(self._prompts)
+            right = label_loss(images, classes, self._label[chosen], model.scale(), asked.smoothing)
+            loss = loss + asked.label * right
         return loss
-
-    @cached_property
-    def _pooled(self) -> Tensor:
-        """Pooled features of the plain train images by the tower as it came, float32 (N, width)."""
-        return self._encode(1)
 
     @cached_property
     def _spatial(self) -> Tensor:
@@ -147,6 +141,7 @@ class Lesson:
 
     @torch.no_grad()
     def _encode(self, output: int) -> Tensor:
+        """What the tower says of the plain train images: 0 tokens (N, T, token_width), 1 pooled features (N, width)."""
         tower, normal = self.model.image.tower.eval(), (self._tower.MEAN, self._tower.STD)
         starts = range(0, len(self._plain), 64)
         with bar("teach: features", len(starts)) as tick:
@@ -158,7 +153,7 @@ class Lesson:
 
     def head_loss(self, step: int) -> Tensor:
         """Questions alone, on the features of the tower as it is now."""
-        chosen, rng = self._draw(self.probe_steps + self.steps + step)
+        chosen, rng = self._draw(self.steps + step)
         return self._ask(self._spatial[chosen], chosen, rng)
 
     def _ask(self, spatial: Tensor, chosen: NDArray[np.int64], rng: np.random.Generator) -> Tensor:

@@ -7,6 +7,7 @@ checkpoint; never from a generator of the caller's that runs on. And sums are ad
 
 import math
 import os
+import statistics
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -31,12 +32,13 @@ SHARE = 0.05
 
 @dataclass
 class State:
-    """What a training changes, all of it in its checkpoint."""
+    """What a training changes, all of it in its checkpoint. `seconds`: the median time of a step, without saving."""
 
     model: nn.Module
     optimizer: Optimizer
     schedule: LRScheduler
     average: Average | None
+    seconds: float = 0.0
 
 
 def train(
@@ -47,8 +49,9 @@ def train(
     loss_of: Callable[[int], Tensor],
     checkpoint: Path,
     average: float = 0.0,
-) -> None:
-    """Train `model` for `steps` steps; `loss_of(step)` is the loss of that step's batch, a scalar.
+) -> float:
+    """Train `model` for `steps` steps; `loss_of(step)` is the loss of that step's batch, a scalar. Returns the median
+    seconds of the steps that were taken now, checkpoints not counted, or of the run before if none was left to take.
 
     `checkpoint`: the file that holds the state; training goes on from it when it is there. `title` is what the bar
     says. Frozen parameters (`requires_grad` off) are not kept: the caller builds them again. Leaves the model in eval
@@ -61,9 +64,10 @@ def train(
     state = State(model, updates, schedule, Average(_trained(model), average) if average else None)
     done = _restore(checkpoint, state, steps)
     model.train()
-    saved = time.monotonic()
+    saved, times = time.monotonic(), list[float]()
     with repeatable(), bar(title, steps, done) as tick:
         for step in range(done, steps):
+            began = time.perf_counter()
             loss = loss_of(step)
             value = loss.item()
             if not math.isfinite(value):
@@ -75,6 +79,9 @@ def train(
             if state.average is not None:
                 state.average.update(_trained(model), step)
             tick(f"loss {value:.3f}")
+            # On a GPU what is left of a step is waited for in the next one, at its loss.
+            times.append(time.perf_counter() - began)
+            state.seconds = statistics.median(times)
             # The last one too: what comes after training in the same step of the recipe may be killed as well.
             if time.monotonic() - saved >= pause or step + 1 == steps:
                 started = time.monotonic()
@@ -84,6 +91,7 @@ def train(
     if state.average is not None:
         model.load_state_dict(state.average.tensors, strict=False)
     model.eval()
+    return state.seconds
 
 
 @contextmanager
@@ -91,7 +99,8 @@ def repeatable() -> Iterator[None]:
     """Within it, torch takes algorithms that give the same bits each time.
 
     Without it the gradient of a row that is gathered twice is added up by whichever thread comes first: two runs of
-    one seed ended with different weights. An algorithm that has no such twin warns.
+    one seed ended with different weights. An algorithm that has no such twin warns. On a GPU it also takes what
+    compress/device.py sets before CUDA starts.
     """
     mode = torch.get_deterministic_debug_mode()
     memory: Any = torch.utils.deterministic  # its attribute is set by a property that mypy does not see
@@ -122,6 +131,12 @@ def _trained(model: nn.Module) -> dict[str, Tensor]:
     return {name: tensor for name, tensor in model.state_dict().items() if name not in frozen}
 
 
+def _generators(model: nn.Module) -> list[Tensor]:
+    """The states of torch's generators: the CPU's and, for a model on a GPU, that of the GPU."""
+    place = next(model.parameters()).device
+    return [torch.get_rng_state(), *([torch.cuda.get_rng_state(place)] if place.type == "cuda" else [])]
+
+
 def _save(file: Path, state: State, step: int) -> None:
     table = {
         "step": step,
@@ -129,7 +144,8 @@ def _save(file: Path, state: State, step: int) -> None:
         "optimizer": state.optimizer.state_dict(),
         "schedule": state.schedule.state_dict(),
         "average": state.average.tensors if state.average is not None else {},
-        "generator": torch.get_rng_state(),
+        "generators": _generators(state.model),
+        "seconds": state.seconds,
     }
     building = file.with_suffix(".tmp")
     with building.open("wb") as out:
@@ -159,8 +175,11 @@ def _restore(file: Path, state: State, steps: int) -> int:
         state.optimizer.load_state_dict(table["optimizer"])
         state.schedule.load_state_dict(table["schedule"])
         if state.average is not None:
-            state.average.tensors = table["average"]
-        torch.set_rng_state(table["generator"])
+            state.average.restore(table["average"])
+        state.seconds = float(table["seconds"])
+        torch.set_rng_state(table["generators"][0])
+        for generator in table["generators"][1:]:
+            torch.cuda.set_rng_state(generator, next(state.model.parameters()).device)
         return int(table["step"])
     except Exception as error:  # whatever a damaged file makes torch raise
         raise RecipeError(f"the checkpoint {file} cannot be used ({error}); remove it and run again") from error

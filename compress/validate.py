@@ -32,5 +32,5 @@ def validate(model: DualEncoder, files: ModelFiles, corpus: Corpus, frames: NDAr
     for at in range(0, len(frames), BATCH):
         images = np.arange(at, min(at + BATCH, len(frames)))
         asked, logits = asker(frames[images], images)
-        right += int((logits.argmax(1).numpy() == asker.questions.truth[asked]).sum())
+        right += int((logits.argmax(1).numpy(force=True) == asker.questions.truth[asked]).sum())
     return {**found, "val_answers": right / asker.shape[0], "val_asked": asker.shape[0]}

@@ -114,15 +114,19 @@ class Shape:
 
 
 def build(shape: Shape) -> DualEncoder:
-    """A new model with pretrained towers where there are any; what is fresh is drawn from torch's generator.
+    """A new model on torch's default device, with pretrained towers where there are any; what is fresh is drawn from
+    torch's generator of the CPU, so that training begins alike on every device.
 
     Raises RecipeError for an unknown tower or option, Unavailable if a tower's package is missing.
     """
-    image = image_tower(shape.image).build(shape.image_options, pretrained=True)
-    text = text_tower(shape.text).build(shape.text_options, pretrained=True)
-    width = shape.width if shape.answers else 0
-    top = fusion_tower(shape.fusion).build(shape.fusion_options, width, len(shape.answers)) if shape.answers else None
-    return DualEncoder(Side(image, shape.dim, width), Side(text, shape.dim, width), top)
+    width, top = shape.width if shape.answers else 0, None
+    with torch.device("cpu"):
+        image = image_tower(shape.image).build(shape.image_options, pretrained=True)
+        text = text_tower(shape.text).build(shape.text_options, pretrained=True)
+        if shape.answers:
+            top = fusion_tower(shape.fusion).build(shape.fusion_options, width, len(shape.answers))
+        model = DualEncoder(Side(image, shape.dim, width), Side(text, shape.dim, width), top)
+    return model.to(torch.get_default_device())
 
 
 def save_model(model: DualEncoder, shape: Shape, folder: Path) -> ModelFiles:
@@ -163,13 +167,19 @@ def write_weights(model: DualEncoder, files: ModelFiles) -> None:
     for module, spec in parts:
         spec.weights.parent.mkdir(parents=True, exist_ok=True)
         # Contiguous: safetensors refuses the channels_last strides that training uses.
-        state = {key: tensor.detach().contiguous() for key, tensor in module.state_dict().items()}
+        state = {key: tensor.detach().cpu().contiguous() for key, tensor in module.state_dict().items()}
         # Written here and not by safetensors, whose own error on a full disk is no OSError.
         spec.weights.write_bytes(save(state))
 
 
 def load_model(files: ModelFiles) -> DualEncoder:
-    """The model of these files, in eval mode, float32, on the CPU."""
+    """The model of these files, in eval mode, float32, on torch's default device."""
+    with torch.device("cpu"):
+        model = _loaded(files)
+    return model.eval().to(torch.get_default_device())
+
+
+def _loaded(files: ModelFiles) -> DualEncoder:
     image = image_tower(files.image.name).build(files.image.options, pretrained=False)
     text = text_tower(files.text.name).build(files.text.options, pretrained=False)
     top, width = None, files.fusion.width if files.fusion else 0
@@ -183,7 +193,7 @@ def load_model(files: ModelFiles) -> DualEncoder:
         state = load_file(part.weights)
         fit_widths(side, state)
         side.load_state_dict(state, strict=True)
-    return DualEncoder(*sides, top, files.logit_scale).eval()
+    return DualEncoder(*sides, top, files.logit_scale)
 
 
 def count(module: nn.Module) -> int:
@@ -199,12 +209,12 @@ def token_count(tower: nn.Module, size: int) -> int:
 
 
 def to_input(frames: NDArray[np.uint8], mean: tuple[float, ...], std: tuple[float, ...]) -> Tensor:
-    """uint8 (N, S, S, 3) RGB to normalised float32 (N, 3, S, S).
+    """uint8 (N, S, S, 3) RGB to normalised float32 (N, 3, S, S) on torch's default device.
 
     The result has channels_last strides, as the frames do: convolutions train 2.3 times faster on CPUs that way.
     """
     # A copy: frames are often a read-only memory map, which torch cannot share.
-    pixels = torch.from_numpy(np.array(frames)).to(torch.float32) / 255
+    pixels = torch.as_tensor(np.array(frames)).to(torch.float32) / 255
     return ((pixels - torch.tensor(mean)) / torch.tensor(std)).permute(0, 3, 1, 2)
 
 

@@ -15,7 +15,7 @@ import hashlib
 import json
 import shutil
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -23,6 +23,7 @@ from typing import Any
 from compress import installed
 from compress.attempt import begin, finish, read_record
 from compress.data import open_dataset
+from compress.device import CPU, check_device, kind
 from compress.draft import Draft
 from compress.recipe import Recipe, Step, step_name
 from runtimes import GateFailed, RecipeError
@@ -50,13 +51,14 @@ class StepDone:
 
 OnStart = Callable[[str, str], None]
 OnStep = Callable[[StepDone], None]
+FolderOf = Callable[[int, Step, str], Path]
 
 
 def check_steps(recipe: Recipe) -> None:
     """Refuse what can be known before any step runs; nothing is written.
 
     Raises RecipeError for a step that needs what none before it makes (`needs`, `makes`), and what the data set's and
-    the steps' `check` raise: what only heavy packages can tell.
+    the steps' `check` raise: what only heavy packages can tell; Unavailable for a device that is not here.
     """
     made: set[str] = set()
     for step in recipe.steps:
@@ -65,6 +67,7 @@ def check_steps(recipe: Recipe) -> None:
             name, order = step_name(step), ", ".join(step_name(each) for each in recipe.steps)
             raise RecipeError(f"[{name}] needs {missing[0]}, and no step before it makes that; the recipe has: {order}")
         made.update(getattr(step, "makes", ()))
+    check_device(recipe.device)
     open_dataset(recipe.dataset.name, recipe.dataset.fields).check()
     for place, step in enumerate(recipe.steps):
         getattr(step, "check", lambda: None)()
@@ -79,7 +82,37 @@ def run_steps(
     on_start: OnStart | None = None,
 ) -> Draft:
     """Let the data set look at its files (`verify`, if it has one), then run the steps of `recipe` in order inside the
-    folder `out`; returns the last draft.
+    folder `out`; returns the last draft. See `run_from` for the rest.
+    """
+    out = out.resolve()
+    draft = Draft(out=out, folder=out, seed=recipe.seed, dataset=recipe.dataset, device=recipe.device)
+    dataset = open_dataset(recipe.dataset.name, recipe.dataset.fields)
+    getattr(dataset, "verify", lambda out: None)(out)
+    key = dataset.fingerprint()
+    if recipe.device != CPU:  # its sums are other bits; which of several GPUs it is decides nothing
+        key = f"{key} {kind(recipe.device)}"
+    if not resume:
+        _clean(out / WORK, TMP, REFUSED)
+
+    def folder_of(number: int, step: Step, _: str) -> Path:
+        return out / WORK / step_folder(number, step)
+
+    draft = run_from(draft, key, recipe.steps, folder_of, resume, on_step, on_start)
+    _clean(out / WORK, TMP, COPY)  # of steps that this recipe does not have
+    return draft
+
+
+def run_from(
+    draft: Draft,
+    key: str,
+    steps: Sequence[Step],
+    folder_of: FolderOf,
+    resume: bool,
+    on_step: OnStep | None = None,
+    on_start: OnStart | None = None,
+) -> Draft:
+    """Run `steps` in order on `draft`, which was made under `key`; returns the last draft. `folder_of(number from 1,
+    step, its key)` says where a step's result lies, inside of `draft.out`.
 
     With `resume`, a step that finished before under the same key is skipped; the first one that did not goes on from
     its checkpoints, if it left any, and all after it run. `on_start(name, why)` is called before each step that really
@@ -87,30 +120,30 @@ def run_steps(
     `on_step` is called after each. Raises what these raise; call `check_steps` before, so that mistakes show before
     any work.
     """
-    out = out.resolve()
-    draft = Draft(out=out, folder=out, seed=recipe.seed, dataset=recipe.dataset)
-    dataset = open_dataset(recipe.dataset.name, recipe.dataset.fields)
-    getattr(dataset, "verify", lambda out: None)(out)
-    key = dataset.fingerprint()
-    if not resume:
-        _clean(out / WORK, TMP, REFUSED)
-    keep = resume
-    for number, step in enumerate(recipe.steps, start=1):
+    keep, dataset, device = resume, draft.dataset, draft.device
+    for number, step in enumerate(steps, start=1):
         name, before = step_name(step), draft
-        folder = out / WORK / step_folder(number, step)
-        key = step_key(step, recipe.seed, key)
+        key = step_key(step, draft.seed, key)
+        folder = folder_of(number, step, key)
         record = read_record(folder / DONE) if resume else {}
-        done = _finished(record, out, key)
+        done = _finished(record, draft.out, key)
         if done is None and on_start is not None:
             on_start(name, OTHER_CODE if record and record.get("made_by") != installed.environment() else "")
-        # The data may lie elsewhere than when the step was done: the key knows its content only.
-        here = done and dataclasses.replace(done, dataset=recipe.dataset)
+        # The data may lie elsewhere than when the step was done: the key knows its content only. So with the GPU.
+        here = done and dataclasses.replace(done, dataset=dataset, device=device)
         draft = here if here is not None else _run(step, draft, folder, key, keep)
         resume = resume and here is not None  # what follows a step that ran must run too
         if on_step is not None:
             on_step(StepDone(name, folder, key, done is not None, before, draft))
-    _clean(out / WORK, TMP, COPY)  # of steps that this recipe does not have
     return draft
+
+
+def read_step(folder: Path, out: Path) -> tuple[str, Draft] | None:
+    """Key and draft of the finished step in `folder` of the run `out`; None if there is none, or it is not whole."""
+    record = read_record(folder / DONE)
+    key = str(record.get("key"))
+    draft = _finished(record, out, key)
+    return None if draft is None else (key, draft)
 
 
 def step_folder(number: int, step: Step) -> str:

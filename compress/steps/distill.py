@@ -1,8 +1,8 @@
 """distill: train the student from the teacher's store: image side, text side and fusion together.
 
-Five losses, each with its weight: nearness to the teacher's vector of the image and of the phrase (CLIP-KD), the
-teacher's affinities between images and captions (TinyCLIP), its answers to questions, and the data's own truth
-(multi-positive InfoNCE).
+Losses, each with its weight: nearness to the teacher's vector of the image and of the phrase (CLIP-KD), the teacher's
+affinities between images and captions (TinyCLIP), its answers to questions, and the data's own truth: captions
+(multi-positive InfoNCE) and labels.
 """
 
 import dataclasses
@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
 from compress.data import Corpus, open_dataset
+from compress.device import on_device
 from compress.draft import Draft, ModelFiles
 from runtimes import RecipeError
 
@@ -20,16 +21,20 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Distill:
-    """`epochs`: passes over the train images, each in the next of the stored views. `text_every`: one step in that many
-    trains the text side, with `phrases` everyday phrases, and the answers, with `questions` per image. `lr`, `text_lr`:
+    """`epochs`: passes over the train images, each in the next of the stored views. `train_size`: edge in pixels of all
+    views but the first, as `teach.train_size`; 0: the student's. `text_every`: one step in that many trains the text
+    side, with `phrases` everyday phrases, and the answers, with `questions` per image. `lr`, `text_lr`:
     peak learning rates of AdamW. `warmup`: share of the steps in which they rise. `average`: see compress/average.py.
-    Weights of the losses: `feature` (image vectors), `text_feature` (phrase vectors), `affinity`, `contrast`, `answer`.
+    Weights of the losses: `feature` (image vectors), `text_feature` (phrase vectors), `affinity`, `contrast`, `answer`,
+    `label` (labels against each other, by the teacher's vectors of them; `smoothing` of the truth). `hold_out`: share
+    of each label's train images that are not learnt from, see compress/study.py.
     """
 
     needs: ClassVar = ("teacher", "store", "student")
     makes: ClassVar = ("student",)
 
     epochs: int = 3
+    train_size: int = 0
     batch: int = 64
     phrases: int = 64
     questions: int = 3
@@ -44,9 +49,12 @@ class Distill:
     affinity: float = 1.0
     contrast: float = 0.2
     answer: float = 1.0
+    label: float = 0.0
+    smoothing: float = 0.0
+    hold_out: float = 0.0
 
     def __post_init__(self) -> None:
-        for name in ("warmup", "average"):
+        for name in ("warmup", "average", "smoothing"):
             if not 0 <= getattr(self, name) <= 1:
                 raise RecipeError(f"distill.{name} is a share, 0..1, got {getattr(self, name)}")
         above = (self.epochs, self.phrases, self.questions, self.text_every, self.lr, self.text_lr)
@@ -54,9 +62,16 @@ class Distill:
             raise RecipeError(
                 "distill: epochs, phrases, questions, text_every, lr and text_lr must be above 0, and batch at least 2"
             )
-        if min(self.feature, self.text_feature, self.affinity, self.contrast, self.answer) < 0:
+        if self.train_size and self.train_size < 32:
+            raise RecipeError(
+                f"distill.train_size must be at least 32 pixels, or 0 for the student's, got {self.train_size}"
+            )
+        if not 0 <= self.hold_out < 1:
+            raise RecipeError(f"distill.hold_out is a share, from 0 to below 1, got {self.hold_out:g}")
+        if min(self.feature, self.text_feature, self.affinity, self.contrast, self.answer, self.label) < 0:
             raise RecipeError("distill: the weights of losses must not be negative")
 
+    @on_device
     def run(self, draft: Draft) -> Draft:
         """The student trained, and the metrics distill.val_top1, val_answers, val_cosine (image vectors against the
         teacher's) and phrase_cosine (held-out phrases, against the teacher's)."""
@@ -71,11 +86,12 @@ class Distill:
         store = open_store(draft.need("store", "distill"), identity(teacher), corpus.fingerprint)
         task = Distilling(self, pruned, corpus, store, draft)
         state = draft.folder / "checkpoint-distill.pt"
-        train("distill: train", task.model, task.optimizer(), task.steps, task.loss, state, self.average)
+        seconds = train("distill: train", task.model, task.optimizer(), task.steps, task.loss, state, self.average)
+        draft = draft.with_pace("distill: train", task.steps, self.batch, seconds)
         files: ModelFiles = pruned.beside(draft.folder / "student")
         files = dataclasses.replace(files, logit_scale=float(task.model.scale()))
         write_weights(task.model, files)
-        draft = dataclasses.replace(draft, student=files)
+        draft = dataclasses.replace(draft, student=files, hold_out=self.hold_out)
         return draft.with_metrics("distill", **self._measure(task.model, files, corpus, store, draft))
 
     def _measure(
@@ -92,8 +108,8 @@ class Distill:
         vectors = encode_frames(model, val, (files.image.mean, files.image.std))
         tokenizer = Tokenizer.from_file(str(files.text.tokenizer))
         phrases = encode_texts(model, tokenizer, store.header.texts[-store.header.held_out :])
-        near = (vectors * torch.from_numpy(store.val.copy())).sum(1)
-        near_phrases = (phrases * torch.from_numpy(store.texts[-store.header.held_out :].copy())).sum(1)
+        near = (vectors * torch.as_tensor(store.val.copy())).sum(1)
+        near_phrases = (phrases * torch.as_tensor(store.texts[-store.header.held_out :].copy())).sum(1)
         return {
             **validate(model, files, corpus, val),
             "val_cosine": float(near.mean()),

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, ClassVar
 
 from compress.augment import Augment
 from compress.data import Corpus, open_dataset
+from compress.device import on_device
 from compress.draft import Draft, ModelFiles
 from runtimes import RecipeError
 
@@ -32,7 +33,8 @@ DRAWS = 50
 
 @dataclass(frozen=True)
 class Embed:
-    """`views`: seeded variants of each train image, the first one plain. `phrases`: how many everyday phrases;
+    """`views`: seeded variants of each train image, the first one plain. `train_size`: edge in pixels at which the
+    teacher sees the others, as `teach.train_size`; 0: the teacher's size. `phrases`: how many everyday phrases;
     `held_out`: how many of them only measure. `words`: they are made of that many most frequent words.
     """
 
@@ -40,6 +42,7 @@ class Embed:
     makes: ClassVar = ("store",)
 
     views: int = 3
+    train_size: int = 0
     phrases: int = 4000
     held_out: int = 200
     words: int = 5000
@@ -49,6 +52,10 @@ class Embed:
     def __post_init__(self) -> None:
         if self.views < 1 or self.batch < 1 or self.words < 2:
             raise RecipeError("embed: views and batch must be at least 1, words at least 2")
+        if self.train_size and self.train_size < 32:
+            raise RecipeError(
+                f"embed.train_size must be at least 32 pixels, or 0 for the teacher's, got {self.train_size}"
+            )
         if not 0 < self.held_out < self.phrases:
             raise RecipeError(f"embed.held_out must lie between 1 and phrases - 1 ({self.phrases - 1})")
         if 2 * self.phrases > possible_phrases(self.words):
@@ -57,6 +64,7 @@ class Embed:
                 f"at most half of that, not {self.phrases}; raise words or lower phrases"
             )
 
+    @on_device
     def run(self, draft: Draft) -> Draft:
         """Adds `store` and the metrics embed.vectors, embed.answers (how many) and embed.mbytes (1e6 bytes)."""
         from tokenizers import Tokenizer
@@ -70,13 +78,14 @@ class Embed:
         corpus = open_dataset(draft.dataset.name, draft.dataset.fields).load()
         model = load_model(teacher)
         size, normal = teacher.image.size, (teacher.image.mean, teacher.image.std)
+        tokenizer = Tokenizer.from_file(str(teacher.text.tokenizer))
         texts = self._texts(corpus, teacher.text.name, draft.seed)
         val = prepared(corpus.val.images, size, draft.out, "embed: read val")
         train, answers = self._views(model, teacher, corpus, draft)
         arrays = {
             "train": train,
-            "val": encode_frames(model, val, normal, self.batch).numpy(),
-            "texts": encode_texts(model, Tokenizer.from_file(str(teacher.text.tokenizer)), texts).numpy(),
+            "val": encode_frames(model, val, normal, self.batch).numpy(force=True),
+            "texts": encode_texts(model, tokenizer, texts).numpy(force=True),
             **({"answers": answers} if answers is not None else {}),
         }
         header = Header(
@@ -108,8 +117,8 @@ class Embed:
         from compress.prepared import prepared
         from compress.progress import bar
 
-        size = teacher.image.size
-        frames = prepared(corpus.train.images, self.augment.edge(size), draft.out, "embed: read train")
+        whole, varied = teacher.image.size, self.train_size or teacher.image.size
+        frames = prepared(corpus.train.images, self.augment.edge(whole), draft.out, "embed: read train")
         normal = (teacher.image.mean, teacher.image.std)
         made = np.empty((self.views, len(frames), teacher.dim), np.float32)
         asker = Asker(model, teacher, corpus.train.questions) if teacher.fusion else None
@@ -119,11 +128,11 @@ class Embed:
             for view in range(self.views):
                 for at in starts:
                     chosen = np.arange(at, min(at + self.batch, len(frames)))
-                    batch = augment_batch(frames, chosen, self.augment, size, draft.seed, view)
-                    made[view, chosen] = encode_frames(model, batch, normal, self.batch).numpy()
+                    batch = augment_batch(frames, chosen, self.augment, varied if view else whole, draft.seed, view)
+                    made[view, chosen] = encode_frames(model, batch, normal, self.batch).numpy(force=True)
                     if asker is not None and answers is not None:
                         asked, logits = asker(batch, chosen)
-                        answers[view, asked] = logits
+                        answers[view, asked] = logits.numpy(force=True)
                     tick(f"view {view}")
         return made, answers
 

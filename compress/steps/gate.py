@@ -35,7 +35,8 @@ class Gate:
     than chance, so it adds to the average where that is allowed more, and for answers, which are thousands.
 
     Where more is lost, up to `restore` of the most sensitive layers go back to float (0: none), then the student's
-    image tower is trained with its rounding for `qat_epochs` at the learning rate `qat_lr` (0: never).
+    image tower is trained with its rounding for `qat_epochs` at the learning rate `qat_lr` (0: never); with
+    `always_qat` it is that in any case, and nothing else is tried.
 
     `unknown`: share (0..1) of the labelled validation images that may be called "none of these"; the bundles get the
     threshold that does so (0: none).
@@ -52,6 +53,7 @@ class Gate:
     restore: int = 8
     qat_epochs: int = 2
     qat_lr: float = 1e-4
+    always_qat: bool = False
     unknown: float = 0.0
 
     def __post_init__(self) -> None:
@@ -64,6 +66,8 @@ class Gate:
             raise RecipeError(f"gate.golden must lie in 2..50 samples, got {self.golden}")
         if self.restore < 0 or self.qat_epochs < 0 or not self.qat_lr > 0:
             raise RecipeError("gate.restore and gate.qat_epochs must not be negative, and gate.qat_lr above 0")
+        if self.always_qat and not self.qat_epochs:
+            raise RecipeError("gate.always_qat trains for gate.qat_epochs, which is 0; set it to at least 1")
         if not 0 <= self.unknown < 1:
             raise RecipeError(f"gate.unknown is a share, from 0 to below 1, got {self.unknown:g}")
 
@@ -84,27 +88,29 @@ class Gate:
         limits = Limits(self.max_drop, self.max_map_drop, self.max_answer_drop, self.alpha)
         trial = Trial(draft, limits, self.golden)
         attempts: list[Attempt] = []
-        for what, model in self._candidates(draft, trial, attempts):
-            attempt = trial.attempt(what, model, len(attempts))
+        for what, made in self._candidates(draft, trial, attempts):
+            attempt = trial.attempt(what, made.need("student", "gate"), len(attempts))
             attempts.append(attempt)
             write_attempts(attempts, draft.folder)
             if not attempt.failures:
-                return _accepted(draft, trial, attempt, self.unknown)
+                return _accepted(made, trial, attempt, self.unknown)
         raise GateFailed(f"{_refusal(attempts, draft.folder)} Train longer, or {ALLOW}")
 
-    def _candidates(self, draft: Draft, trial: Trial, attempts: list[Attempt]) -> Iterator[tuple[str, ModelFiles]]:
-        """What to try next, each made when it is asked for."""
+    def _candidates(self, draft: Draft, trial: Trial, attempts: list[Attempt]) -> Iterator[tuple[str, Draft]]:
+        """What to try next as the draft's student, each made when it is asked for."""
         student: ModelFiles = draft.need("student", "gate")
-        yield "as quantized", student
+        if self.always_qat:
+            yield "retrained", self._retrain(draft, draft.folder)
+            return
+        yield "as quantized", draft
         self._acquit(student, trial, attempts, draft.folder)
         if self.restore:
             ranked = rank(student, trial, attempts[0])
             for count in counts(self.restore, len(ranked)):
                 what = ", ".join(f"{tower} {name}" for tower, name in ranked[:count])
-                yield (
-                    f"restored {count} {'layer' if count == 1 else 'layers'}: {what}",
-                    restored(student, ranked[:count], trial.folder(len(attempts))),
-                )
+                mended = restored(student, ranked[:count], trial.folder(len(attempts)))
+                what = f"restored {count} {'layer' if count == 1 else 'layers'}: {what}"
+                yield what, dataclasses.replace(draft, student=mended)
         if self.qat_epochs:
             yield "retrained", self._retrain(draft, draft.folder)
 
@@ -122,7 +128,7 @@ class Gate:
                 f"prune less, or {ALLOW}"
             )
 
-    def _retrain(self, draft: Draft, folder: Path) -> ModelFiles:
+    def _retrain(self, draft: Draft, folder: Path) -> Draft:
         from compress.qat import retrain
 
         # Its checkpoint must lie where the driver keeps those of a step that was killed.

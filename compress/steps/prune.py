@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from compress.data import Corpus, open_dataset
+from compress.device import on_device
 from compress.draft import Draft, ImageSpec, ModelFiles, TextSpec
 from compress.named import check_name
 from runtimes import RecipeError
@@ -29,9 +30,10 @@ class Prune:
     it that are left out before; `text_layers`: layers of the text tower that stay (None: all); `text_options`: changes
     to its options, such as {vocab = 8000}. `samples`: train images on which importance is measured.
 
-    `image`, `image_options`: another image tower by name, with its pretrained weights if it has any, in the place of
-    the teacher's; its projection is fitted to the teacher's vectors before anything is cut. `size`: edge in pixels of
-    the student's frames; 0: the teacher's.
+    `image`, `image_options`: another image tower by name ("": none), with its pretrained weights if it has any, in the
+    place of the teacher's; its projection is fitted to the teacher's vectors before anything is cut. `size`: edge in
+    pixels of the student's frames; 0: the teacher's. Without `inherit` the image side keeps its shape and its weights
+    are drawn anew: what a student is worth that starts from nothing.
     """
 
     needs: ClassVar = ("teacher", "store")
@@ -41,13 +43,14 @@ class Prune:
     image_blocks: int = 0
     text_layers: int | None = None
     text_options: Mapping[str, Any] = field(default_factory=dict)
-    image: str | None = None
+    image: str = ""
     image_options: Mapping[str, Any] = field(default_factory=dict)
     size: int = 0
+    inherit: bool = True
     samples: int = 512
 
     def __post_init__(self) -> None:
-        if self.image is not None:
+        if self.image:
             check_name("compress.models.image", self.image, "image tower")
         if not 0 < self.image_params <= 1:
             raise RecipeError(f"prune.image_params is a share, above 0 and at most 1, got {self.image_params}")
@@ -62,7 +65,7 @@ class Prune:
         """Raises what building another image tower would raise, and RecipeError if it takes no frames of `size`."""
         from compress.models import check_size, image_tower, outline
 
-        if self.image is not None:
+        if self.image:
             outline(image_tower(self.image), self.image_options)
             if self.size:
                 check_size(self.image, self.image_options, self.size)
@@ -77,7 +80,7 @@ class Prune:
         if teach is None:
             return
         self._check_text(teach.text_options)
-        name, options = (teach.image, teach.image_options) if self.image is None else (self.image, self.image_options)
+        name, options = (self.image, self.image_options) if self.image else (teach.image, teach.image_options)
         check_size(name, options, self.size or teach.size)
         check_drop("prune.image_blocks", self.image_blocks, blocks_of(outline(image_tower(name), options)))
         layers = blocks_of(outline(text_tower(teach.text), {**teach.text_options, **self.text_options}))
@@ -92,6 +95,7 @@ class Prune:
                 f"{dict(options)} already; leave out one of the two"
             )
 
+    @on_device
     def run(self, draft: Draft) -> Draft:
         """Adds `student`, not trained yet, and the metrics prune.image_params, prune.text_params (how many are left),
         prune.without (what was left out) and what the student is worth as it is."""
@@ -135,10 +139,11 @@ class Prune:
         from compress.image_student import Photos, cut, meet_teacher
         from compress.models import image_tower
         from compress.prepared import prepared
+        from compress.scratch import start_afresh
 
         size = self.size or teacher.image.size
         spec = dataclasses.replace(teacher.image, size=size, weights=draft.folder / "student" / "image.safetensors")
-        if self.image is not None:
+        if self.image:
             module = image_tower(self.image)
             spec = dataclasses.replace(
                 spec,
@@ -150,7 +155,7 @@ class Prune:
             )
         frames = prepared(corpus.train.images, store.header.augment.edge(size), draft.out, "prune: read train")
         photos = Photos(frames, store, size, (spec.mean, spec.std))
-        if self.image is not None:
+        if self.image:
             model.image = self._another(teacher, draft.seed)
             meet_teacher(model.image, photos, draft.seed)
         if self.image_params < 1 or self.image_blocks:
@@ -158,6 +163,8 @@ class Prune:
             most = int(self.image_params * model.image.count())
             gone = cut(model.image, photos, most, self.image_blocks, chosen)
             spec = dataclasses.replace(spec, without=(*spec.without, *gone))
+        if not self.inherit:
+            start_afresh(model.image, draft.seed)
         return dataclasses.replace(spec, params=model.image.count())
 
     def _text(
@@ -206,5 +213,7 @@ class Prune:
         from compress.models.dual_encoder import Side
 
         torch.manual_seed(seed)
-        tower = image_tower(str(self.image)).build(self.image_options, pretrained=True)
-        return Side(tower, teacher.dim, teacher.fusion.width if teacher.fusion else 0)
+        with torch.device("cpu"):  # drawn there, what is fresh is the same on every device
+            tower = image_tower(self.image).build(self.image_options, pretrained=True)
+            side = Side(tower, teacher.dim, teacher.fusion.width if teacher.fusion else 0)
+        return side.to(torch.get_default_device())

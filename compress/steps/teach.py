@@ -1,31 +1,37 @@
 """teach: train a teacher on the captions, labels and questions of a data set, as a weighted sum of the tasks.
 
 Pretrained towers; the text tower stays frozen, so its features of the few hundred texts are computed once. The image
-tower learns end to end, the projections and the fusion from nothing, at first alone if `probe_epochs` says so.
+tower learns end to end, the projections from nothing or from a fit in closed form, the fusion from nothing.
 """
 
 import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from compress.augment import Augment
 from compress.data import open_dataset
+from compress.device import on_device
 from compress.draft import Draft
 from compress.models import check_fusion, check_options, check_towers, text_tower
 from runtimes import RecipeError
+
+if TYPE_CHECKING:
+    from compress.teaching import Lesson
 
 
 @dataclass(frozen=True)
 class Teach:
     """`image`, `text`: towers by name, with options. `size`: edge in pixels. `dim`: width of the joint space.
-    `max_length`: tokens per phrase. `epochs`: passes over the train images, the first `small` (a share) of them at the
-    edge `small_size`; before, `probe_epochs` with the tower frozen, and after, `head_epochs` with it frozen again, for
-    the questions alone. `lr`: peak learning rate of AdamW for the image tower; what is fresh uses `projection_lr`.
-    `warmup`: share of the steps in which it rises. `average`: see compress/average.py. `mixup`: alpha of Mixup (Zhang
-    et al. 2018, arXiv 1710.09412), 0 for none. `fusion`: by name, with options, `width` of its tokens. Weights of the
-    tasks: `align` (captions, InfoNCE), `margin` (captions, max-margin), `label` (labels against each other, as on the
-    device; `smoothing` of the truth), `answer` (questions, `questions` of them per image and step).
+    `max_length`: tokens per phrase. `epochs`: passes over the train images, at the edge `train_size` (0: `size`);
+    random crops show things larger than whole frames do, and a smaller edge in training makes up for that (Touvron et
+    al. 2019, arXiv 1906.06423). `fit`: start with projections fitted in closed form (compress/whitening.py and
+    projection.py). `head_epochs`: afterwards, with the tower frozen, for the questions alone. `lr`: peak learning rate
+    of AdamW for the image tower; what is fresh uses `projection_lr`. `warmup`: share of the steps in which it rises.
+    `average`: see compress/average.py. `mixup`: alpha of Mixup (Zhang et al. 2018, arXiv 1710.09412), 0 for none.
+    `fusion`: by name, with options, `width` of its tokens. Weights of the tasks: `align` (captions, InfoNCE), `margin`
+    (captions, max-margin), `label` (labels against each other, as on the device; `smoothing` of the truth), `answer`
+    (questions, `questions` of them per image and step).
     """
 
     makes: ClassVar = ("teacher",)
@@ -38,9 +44,8 @@ class Teach:
     dim: int = 128
     max_length: int = 16
     epochs: int = 5
-    probe_epochs: int = 0
-    small: float = 0.0
-    small_size: int = 64
+    train_size: int = 0
+    fit: bool = False
     batch: int = 64
     lr: float = 1e-3
     projection_lr: float = 2e-3
@@ -63,18 +68,18 @@ class Teach:
     def __post_init__(self) -> None:
         check_towers(self.image, self.text)
         check_fusion(self.fusion)
-        for name in ("warmup", "average", "smoothing", "small"):
+        for name in ("warmup", "average", "smoothing"):
             if not 0 <= getattr(self, name) <= 1:
                 raise RecipeError(f"teach.{name} is a share, 0..1, got {getattr(self, name)}")
         if min(self.epochs, self.dim, self.lr, self.projection_lr) <= 0 or self.batch < 2:
             raise RecipeError("teach: epochs, dim, lr and projection_lr must be above 0, and batch at least 2")
         if min(self.width, self.questions) < 1:
             raise RecipeError("teach: width and questions must be at least 1")
-        if min(self.probe_epochs, self.head_epochs, self.mixup, self.align, self.margin, self.label, self.answer) < 0:
-            raise RecipeError("teach: probe_epochs, head_epochs, mixup and the weights of tasks must not be negative")
-        if min(self.size, self.small_size) < 32:
+        if min(self.head_epochs, self.mixup, self.align, self.margin, self.label, self.answer) < 0:
+            raise RecipeError("teach: head_epochs, mixup and the weights of tasks must not be negative")
+        if min(self.size, self.train_size or self.size) < 32:
             raise RecipeError(
-                f"teach.size and small_size must be at least 32 pixels, got {self.size} and {self.small_size}"
+                f"teach.size and train_size must be at least 32 pixels, got {self.size} and {self.train_size}"
             )
 
     def check(self) -> None:
@@ -82,18 +87,18 @@ class Teach:
         from compress.models import check_size, fusion_tower
 
         check_options(self.image, self.image_options, self.text, self.text_options)
-        for size in (self.size, *([self.small_size] if self.small else [])):
+        for size in (self.size, self.train_size or self.size):
             check_size(self.image, self.image_options, size)
         fusion_tower(self.fusion).build(self.fusion_options, self.width, 2)
         text_tower(self.text).tokenizer(self.text_options, self.max_length)
 
+    @on_device
     def run(self, draft: Draft) -> Draft:
         """Adds `teacher` and the metrics teach.val_top1 (share of the labelled validation images), teach.val_n and, if
-        the data has questions, teach.val_answers (share of the validation questions)."""
+        the data has questions, teach.val_answers (share of the validation questions), and the pace of each training."""
         from compress.models.dual_encoder import Shape, save_model
         from compress.prepared import prepared
         from compress.teaching import Lesson
-        from compress.train import train
         from compress.validate import validate
 
         corpus = open_dataset(draft.dataset.name, draft.dataset.fields).load()
@@ -103,16 +108,26 @@ class Teach:
         if self.mixup and corpus.answers:
             raise RecipeError("teach.mixup cannot be used with questions: a mixed image has no answer; set it to 0")
         lesson = Lesson(self, shape, corpus, draft)
-        kept = draft.folder
-        if lesson.probe_steps:
-            probe = lesson.probe(), lesson.probe_optimizer()
-            train("teach: probe", *probe, lesson.probe_steps, lesson.probe_loss, kept / "checkpoint-probe.pt")
-        learner = lesson.model, lesson.optimizer(), lesson.steps, lesson.loss
-        train("teach: train", *learner, kept / "checkpoint-teach.pt", self.average)
-        if lesson.head_steps:
-            head = lesson.head(), lesson.head_optimizer()
-            train("teach: answers", *head, lesson.head_steps, lesson.head_loss, kept / "checkpoint-head.pt")
+        draft = self._train(lesson, draft)
         files = save_model(lesson.model, shape, draft.folder / "teacher")
         val = prepared(corpus.val.images, self.size, draft.out, "teach: read val")
         draft = dataclasses.replace(draft, teacher=files)
         return draft.with_metrics("teach", **validate(lesson.model, files, corpus, val))
+
+    def _train(self, lesson: "Lesson", draft: Draft) -> Draft:
+        """The tower, then the answers alone; how fast each was goes into the draft."""
+        from compress.train import train
+
+        kept = draft.folder
+        state = kept / "checkpoint-teach.pt"
+        if self.fit and not state.exists():  # else what is fitted would be replaced at once
+            lesson.fit()
+        seconds = train(
+            "teach: train", lesson.model, lesson.optimizer(), lesson.steps, lesson.loss, state, self.average
+        )
+        draft = draft.with_pace("teach: train", lesson.steps, self.batch, seconds)
+        if lesson.head_steps:
+            head = lesson.head(), lesson.head_optimizer(), lesson.head_steps, lesson.head_loss
+            seconds = train("teach: answers", *head, kept / "checkpoint-head.pt")
+            draft = draft.with_pace("teach: answers", lesson.head_steps, self.batch, seconds)
+        return draft

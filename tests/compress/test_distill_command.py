@@ -57,7 +57,7 @@ def test_an_earlier_run_needs_resume(recipe: Path, tmp_path: Path, capsys: pytes
 
 def test_steps_from_what_is_no_run(recipe: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     said = refused(capsys, recipe, "--out", tmp_path / "o", "--steps-from", tmp_path)
-    assert f"--steps-from {tmp_path} holds no run of this command; give the --out of an earlier one" in said
+    assert f"--steps-from {tmp_path} holds no run of compress.distill; give the --out of an earlier one" in said
     assert not (tmp_path / "o").exists()
 
 

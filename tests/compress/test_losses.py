@@ -10,6 +10,7 @@ from compress.losses import (
     answer_loss,
     cosines,
     feature_loss,
+    label_loss,
     max_margin_loss,
     multi_positive_info_nce,
 )
@@ -87,3 +88,14 @@ def test_max_margin_looks_at_the_hardest_negative_both_ways() -> None:
 def test_max_margin_of_nothing_known_is_nothing() -> None:
     assert max_margin_loss(torch.rand(2, 3), torch.full((2, 3), -1)).item() == 0
     assert max_margin_loss(torch.rand(2, 3), torch.ones(2, 3)).item() == 0
+
+
+def test_label_loss_is_the_devices_softmax_over_labels() -> None:
+    images, classes = torch.tensor([[2.0, 0.0], [0.0, 3.0], [1.0, 1.0]]), torch.tensor([[5.0, 0.0], [0.0, 0.1]])
+    right = -math.log(math.exp(4) / (math.exp(4) + 1))
+    label = torch.tensor([0, 1, -1])
+    assert label_loss(images, classes, label, 4.0, 0.0).item() == pytest.approx(right, abs=1e-6)
+    # Smoothing gives each of the two labels a quarter of one half.
+    wrong = -math.log(1 / (math.exp(4) + 1))
+    assert label_loss(images, classes, label, 4.0, 0.5).item() == pytest.approx(0.75 * right + 0.25 * wrong, abs=1e-6)
+    assert label_loss(images, classes, torch.full((3,), -1), 4.0, 0.0).item() == 0

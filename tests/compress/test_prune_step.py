@@ -94,6 +94,18 @@ def test_fields_are_checked(fields: dict[str, object], says: str) -> None:
         Prune(**fields)  # type: ignore[arg-type]
 
 
+def test_a_student_from_scratch_has_the_same_shape(
+    student: tuple[ModelFiles, Draft], teacher_draft: Draft, tmp_path: Path
+) -> None:
+    asked = Prune(image_params=0.7, image_blocks=1, text_layers=1, inherit=False, samples=128)
+    fresh, _ = pruned(teacher_draft, tmp_path, asked)
+    inherited = load_model(student[0]).image.state_dict()
+    weights = load_model(fresh).image.state_dict()
+    assert {name: each.shape for name, each in weights.items()} == {name: w.shape for name, w in inherited.items()}
+    same = [name for name, each in weights.items() if each.ndim == 4 and torch.equal(each, inherited[name])]
+    assert not same
+
+
 def test_another_towers_options_are_checked_before_any_work() -> None:
     Prune().check()
     Prune(image="timm_image", image_options={"model": "lcnet_050"}).check()

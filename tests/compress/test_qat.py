@@ -110,7 +110,11 @@ Retrained = tuple[ModelFiles, Path]
 @pytest.fixture(scope="module")
 def retrained(draft: Draft, tiny: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory) -> Retrained:
     folder = tmp_path_factory.mktemp("whole")
-    return qat.retrain(draft, folder, epochs=2, lr=1e-3), folder
+    after = qat.retrain(draft, folder, epochs=2, lr=1e-3)
+    pace = after.pace["gate: retrain"]
+    assert (pace.batch, pace.device) == (qat.BATCH, "cpu")
+    assert pace.seconds > 0
+    return after.need("student", "test"), folder
 
 
 def embed(path: Path, frames: np.ndarray, on: str) -> dict[str, np.ndarray]:
@@ -192,7 +196,7 @@ def test_a_killed_training_goes_on_to_the_same_bytes(
             patch.setattr(qat, "train", killed_at(stop))
             qat.retrain(draft, tmp_path, epochs=2, lr=1e-3)
         assert not (tmp_path / "image.int8.onnx").exists()
-    files = qat.retrain(draft, tmp_path, epochs=2, lr=1e-3)
+    files = qat.retrain(draft, tmp_path, epochs=2, lr=1e-3).need("student", "test")
     whole, resumed = (one.graphs["image"]["int8"].read_bytes() for one in (retrained[0], files))
     assert resumed == whole
 
@@ -214,7 +218,7 @@ def killed_at(stop: int) -> Callable[..., None]:
 @pytest.mark.usefixtures("tiny")
 def test_a_finished_training_is_not_repeated(draft: Draft, retrained: Retrained, tmp_path: Path) -> None:
     shutil.copy(retrained[1] / "checkpoint-qat.pt", tmp_path)
-    files = qat.retrain(draft, tmp_path, epochs=2, lr=1e-3)
+    files = qat.retrain(draft, tmp_path, epochs=2, lr=1e-3).need("student", "test")
     assert files.graphs["image"]["int8"].read_bytes() == retrained[0].graphs["image"]["int8"].read_bytes()
 
 

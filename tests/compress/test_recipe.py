@@ -50,6 +50,8 @@ def test_overrides_are_typed_as_toml_is(recipe: Path) -> None:
     assert (loaded.seed, teach.lr, teach.image, teach.image_options) == (7, 1.0, "timm_image", {"model": "lcnet_050"})
     assert (teach.augment.shift, teach.augment.scale, teach.text_options) == (0.1, 0.12, {"vocab": 8000})
     assert loaded.dataset.fields == {"val_images": 100}
+    assert loaded.device == "cpu"
+    assert load_recipe(recipe, ["device=cuda:1"]).device == "cuda:1"
 
 
 @pytest.mark.parametrize(
@@ -80,9 +82,11 @@ def test_overrides_are_typed_as_toml_is(recipe: Path) -> None:
         ("teach.fusion=sum", "no fusion named 'sum'; fusions: attention"),
         ("distill.contrast=-0.1", "the weights of losses must not be negative"),
         ("embed.views=0", "views and batch must be at least 1, words at least 2"),
+        ("embed.train_size=8", r"embed\.train_size must be at least 32 pixels, or 0 for the teacher's, got 8"),
+        ("distill.train_size=8", r"distill\.train_size must be at least 32 pixels, or 0 for the student's, got 8"),
         ("embed.held_out=4000", r"embed\.held_out must lie between 1 and phrases - 1 \(3999\)"),
         ("embed.words=2", "2 words make 20 phrases, and phrases may be at most half of that, not 4000"),
-        ("teach.size=20", r"teach\.size and small_size must be at least 32 pixels, got 20 and 64"),
+        ("teach.size=20", r"teach\.size and train_size must be at least 32 pixels, got 20 and 0"),
         ("teach.augment.brightness=2", "brightness must lie in 0..1"),
         ("teach.augment.hue=0.1", r"\[teach.augment\] has no field 'hue'"),
         ("teach.image=efficientnet", r"no image tower named 'efficientnet' \(did you mean 'efficientnet_lite\d'"),
@@ -94,6 +98,9 @@ def test_overrides_are_typed_as_toml_is(recipe: Path) -> None:
         ("sead=1", r"a recipe has no setting 'sead' \(did you mean 'seed'\?\)"),
         ("seed=one", "seed must be int, got 'one'"),
         ("seed=-1", "seed must be 0 or more, got -1"),
+        ("device=gpu", "device must be cpu, cuda, or cuda:N for one of several GPUs, got 'gpu'"),
+        ("device=cuda:", "device must be cpu, cuda, or cuda:N for one of several GPUs, got 'cuda:'"),
+        ("device=0", "device must be str, got 0"),
         ("name=../evil", r"a recipe's name is letters, digits, '-' and '_', got '\.\./evil'"),
         ("data.name=easy_vqq", r"no data set named 'easy_vqq' \(did you mean 'easy_vqa'\?\)"),
         ("data.val=3", r"\[data\] has no field 'val'"),

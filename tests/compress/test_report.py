@@ -7,10 +7,10 @@ from typing import Any
 
 import pytest
 
-from compress.draft import DatasetSpec, Draft
+from compress.draft import DatasetSpec, Draft, Pace
 from compress.recipe import load_recipe
 from compress.report import fill_readme, main, markdown, write_report
-from compress.step_tables import candidate_rows, step_rows
+from compress.step_tables import candidate_rows, step_rows, training_rows
 from compress.tables import accuracy_rows, baseline_rows, main_rows
 from runtimes import RecipeError
 
@@ -58,13 +58,16 @@ METRICS: dict[str, float | str] = {
 }
 
 
+PACE = {"teach: train": Pace(120, 32, 0.25, "cuda"), "distill: train": Pace(60, 64, 0.5, "cpu")}
+
+
 @pytest.fixture
 def run(tmp_path: Path) -> Path:
     """A folder with report.json and report.md, as the command leaves it."""
     (tmp_path / "measured.json").write_text(json.dumps(MEASURED))
     (tmp_path / "teacher.pt2").touch()
     draft = Draft(tmp_path, tmp_path, 0, DatasetSpec("easy_vqa"), report=tmp_path / "measured.json", metrics=METRICS)
-    draft = Draft(**{**vars(draft), "seconds": {"teach": 3.2, "quantize": 2.0, "gate": 1.0}})
+    draft = Draft(**{**vars(draft), "seconds": {"teach": 3.2, "quantize": 2.0, "gate": 1.0}, "pace": PACE})
     _, paths = write_report(draft, load_recipe("easy_vqa"))
     assert [path.name for path in paths] == ["teacher.pt2", "report.json", "report.md"], "what is there, and no more"
     return tmp_path
@@ -86,6 +89,18 @@ def test_each_step_has_one_row_and_quantizers_have_their_own_table(run: Path) ->
     assert "## Quantizers that were tried" in text
     assert "The test split is used by [pack] only, after every choice was made." in text
     assert "1 of 2 tokenize without an unknown token (kiosk, quokka)" in text
+
+
+def test_each_training_has_its_pace(run: Path) -> None:
+    report = json.loads((run / "report.json").read_text())
+    wanted = {"device": "cuda", "steps": 120, "batch": 32, "seconds_per_step": 0.25, "images_per_second": 128.0}
+    assert report["training"]["teach: train"] == wanted
+    assert training_rows(report)[1:] == [
+        ("teach: train", "cuda", "120", "32", "0.25", "128"),
+        ("distill: train", "cpu", "60", "64", "0.5", "128"),
+    ]
+    assert "## Training" in (run / "report.md").read_text()
+    assert "## Training" not in markdown({**report, "training": {}})
 
 
 def test_without_candidates_there_is_no_table_of_them(run: Path) -> None:

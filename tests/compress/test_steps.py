@@ -51,6 +51,8 @@ def test_four_steps_then_resume_then_a_change(tmp_path: Path) -> None:
     assert not list((out / ".work").glob("*.tmp"))
     assert {"teach.val_top1", "distill.val_top1", "distill.phrase_cosine"} <= set(draft.metrics)
     assert set(draft.seconds) == {"teach", "embed", "prune", "distill"}
+    assert set(draft.pace) == {"teach: train", "teach: answers", "distill: train"}
+    assert all(pace.seconds > 0 and pace.batch == 16 and pace.device == "cpu" for pace in draft.pace.values())
 
     again, steps = ran(tiny_recipe(tmp_path), out)
     assert steps == []

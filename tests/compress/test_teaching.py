@@ -1,4 +1,4 @@
-"""What a teacher learns from photos: labels as on the device, captions, mixed images, and what is fresh first."""
+"""What a teacher learns from photos: labels as on the device, captions, mixed images; and where it starts."""
 
 from __future__ import annotations
 
@@ -16,9 +16,12 @@ from compress import teaching
 from compress.augment import Augment
 from compress.data import Corpus, open_dataset
 from compress.draft import DatasetSpec, Draft
-from compress.encode import class_vectors
+from compress.encode import class_vectors, encode_frames, top1
+from compress.losses import cosines
 from compress.models import text_tower
 from compress.models.dual_encoder import Shape
+from compress.models.image import timm_image
+from compress.prepared import prepared
 from compress.steps.teach import Teach
 from compress.teaching import Lesson
 from runtimes import RecipeError
@@ -33,9 +36,8 @@ TEACH = Teach(
     dim=16,
     max_length=12,
     epochs=4,
-    probe_epochs=2,
-    small=0.5,
-    small_size=32,
+    train_size=32,
+    fit=True,
     batch=8,
     average=0.9,
     mixup=0.4,
@@ -78,23 +80,23 @@ def test_labels_are_learnt_as_the_device_will_compare_them(shop: DatasetSpec, tm
     assert loss.item() == pytest.approx(wanted.item(), rel=1e-4)
 
 
-def test_the_first_epochs_are_small_and_every_task_counts(
+def test_training_frames_are_smaller_and_every_task_counts(
     shop: DatasetSpec, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     learning, corpus = lesson(TEACH, draft_in(tmp_path / "run", shop))
     rounds = len(corpus.train.images) // TEACH.batch
-    assert (learning.probe_steps, learning.steps, learning.head_steps) == (2 * rounds, 4 * rounds, 0)
-    sizes: list[int] = []
+    assert (learning.steps, learning.head_steps) == (4 * rounds, 0)
+    sizes: set[int] = set()
     real = teaching.augment_batch
 
     def noted(*arguments: Any) -> Any:
-        sizes.append(arguments[3])
+        sizes.add(arguments[3])
         return real(*arguments)
 
     monkeypatch.setattr(teaching, "augment_batch", noted)
     for step in range(learning.steps):
         assert np.isfinite(learning.loss(step).item())
-    assert sizes == [32] * 2 * rounds + [48] * 2 * rounds
+    assert sizes == {32}
     pooled = torch.randn(8, int(learning.model.image.tower.width))  # type: ignore[arg-type]
     whole = learning._meet(pooled, np.arange(8), np.random.default_rng(1)).item()
     for name in ("align", "margin", "label"):
@@ -102,24 +104,67 @@ def test_the_first_epochs_are_small_and_every_task_counts(
         assert learning._meet(pooled, np.arange(8), np.random.default_rng(1)).item() < whole, name
 
 
-def test_killed_in_the_probe_it_ends_the_same(
+def test_fitted_projections_know_the_labels_before_training(shop: DatasetSpec, tmp_path: Path) -> None:
+    draft = draft_in(tmp_path / "run", shop)
+    learning, corpus = lesson(TEACH, draft)
+    model, normal = learning.model, (timm_image.MEAN, timm_image.STD)
+    tokenizer: Tokenizer = text_tower("minilm").tokenizer(TEACH.text_options, TEACH.max_length)
+    frames = prepared(corpus.train.images, TEACH.size, draft.out, "read")
+
+    def right() -> float:
+        model.eval()
+        vectors = encode_frames(model, frames, normal)
+        return top1(vectors, class_vectors(model, tokenizer, corpus.labels), corpus.train.label)
+
+    before = right()
+    learning.fit()
+    assert right() > max(before, 0.8)
+
+
+def test_images_without_labels_are_fitted_to_their_captions(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With questions, which are asked of tokens at both sizes."""
+    few_images(monkeypatch)
+    asked = dataclasses.replace(TEACH, mixup=0.0, augment=Augment())
+    learning, _ = lesson(asked, draft_in(tmp_path / "run", DatasetSpec("easy_vqa", {"val_images": 50})))
+    learning._label[:] = -1
+
+    def gap() -> float:
+        """By how much captions are nearer that are true."""
+        texts = torch.stack([learning._unit(wordings).mean(0) for wordings in learning._captions])
+        near = cosines(learning.model.image.projection(learning._encode(1)), texts)
+        return (near[learning._matches == 1].mean() - near[learning._matches == 0].mean()).item()
+
+    before = gap()
+    learning.fit()
+    assert gap() > max(0.1, 10 * abs(before))
+    assert np.isfinite(learning.loss(0).item())
+    assert np.isfinite(learning.head_loss(0).item())
+
+
+def test_killed_in_training_it_ends_the_same_and_is_fitted_once(
     shop: DatasetSpec, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("PUPIL_CHECKPOINT_SECONDS", "0")
     whole = TEACH.run(draft_in(tmp_path / "whole", shop))
     cut = draft_in(tmp_path / "cut", shop)
-    real = Lesson.probe_loss
+    real, fit, fitted = Lesson.loss, Lesson.fit, []
 
     def killed(self: Lesson, step: int) -> torch.Tensor:
         if step == 3:
             raise KeyboardInterrupt
         return real(self, step)
 
-    monkeypatch.setattr(Lesson, "probe_loss", killed)
+    def counted(self: Lesson) -> None:
+        fitted.append(1)
+        fit(self)
+
+    monkeypatch.setattr(Lesson, "fit", counted)
+    monkeypatch.setattr(Lesson, "loss", killed)
     with pytest.raises(KeyboardInterrupt):
         TEACH.run(cut)
-    monkeypatch.setattr(Lesson, "probe_loss", real)
+    monkeypatch.setattr(Lesson, "loss", real)
     again = TEACH.run(cut)
+    assert fitted == [1]
     assert whole.teacher is not None
     assert again.teacher is not None
     assert whole.metrics == again.metrics
@@ -133,9 +178,9 @@ def test_mixed_images_have_no_answers(tmp_path: Path, monkeypatch: pytest.Monkey
         TEACH.run(draft)
 
 
-@pytest.mark.parametrize("field", ["size", "small_size"])
+@pytest.mark.parametrize("field", ["size", "train_size"])
 def test_sizes_are_tried_before_any_work(field: str) -> None:
-    vit = dataclasses.replace(TEACH, image_options={"model": "vit_tiny_patch16_224"}, size=224, small_size=224)
+    vit = dataclasses.replace(TEACH, image_options={"model": "vit_tiny_patch16_224"}, size=224, train_size=224)
     vit.check()
     with pytest.raises(RecipeError, match=r"timm_image takes no frames of 100 pixels \(.*\); choose another size"):
         dataclasses.replace(vit, **{field: 100}).check()  # type: ignore[arg-type]

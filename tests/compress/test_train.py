@@ -55,7 +55,8 @@ def run(
         pixels, label = torch.randn(6, 3, 9, 9, generator=drawn), torch.randint(4, (6,), generator=drawn)
         return nn.functional.cross_entropy(model(pixels), label)
 
-    train("net: train", model, (optimizer, schedule), steps, loss_of, file, average)
+    seconds = train("net: train", model, (optimizer, schedule), steps, loss_of, file, average)
+    assert seconds > 0
     assert not model.training
     state = {"model": model.state_dict(), "optimizer": optimizer.state_dict(), "rate": schedule.get_last_lr()}
     return state, taken
@@ -146,6 +147,43 @@ def test_a_checkpoint_that_cannot_be_used_is_told(tmp_path: Path) -> None:
         file.write_bytes(damaged)
         with pytest.raises(RecipeError, match=again):
             run(file)
+
+
+@pytest.mark.usefixtures("often")
+def test_the_pace_is_that_of_steps_without_checkpoints(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """By a clock that a step moves by its number from 1, and a checkpoint by 1000."""
+    now = 0.0
+
+    def clock() -> float:
+        return now
+
+    monkeypatch.setattr(module.time, "perf_counter", clock)
+    save = module._save
+
+    def slow(*given: Any) -> None:
+        nonlocal now
+        now += 1000
+        save(*given)
+
+    monkeypatch.setattr(module, "_save", slow)
+
+    def trained(stop: int | None = None) -> float:
+        layer = nn.Linear(2, 1)
+
+        def loss_of(step: int) -> Tensor:
+            nonlocal now
+            if step == stop:
+                raise KeyboardInterrupt
+            now += step + 1
+            return layer(torch.ones(1, 2)).sum()  # type: ignore[no-any-return]
+
+        pair = warm_cosine([{"params": layer.parameters(), "lr": 0.1}], 5, 0.0, 0.0)
+        return train("line: train", layer, pair, 5, loss_of, tmp_path / "checkpoint-line.pt")
+
+    with pytest.raises(KeyboardInterrupt):
+        trained(stop=2)
+    assert trained() == 4, "of steps 3, 4 and 5, which it took itself"
+    assert trained() == 4, "none was left to take: what the checkpoint says"
 
 
 @pytest.mark.parametrize("value", ["nan", "inf"])
