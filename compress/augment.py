@@ -28,7 +28,8 @@ class Augment:
     of the frames that are cut, larger than what a model sees so that crops stay sharp; 0: as large. A plain view is
     then resized twice, so for photos of another size it is not to the last bit what a device sees. `shift`: up to this
     share of the edge, each way. `scale`: zoom by up to this share, in or out. `brightness`, `contrast`, `saturation`:
-    factors within 1 +- this; keep them small where colour names must hold (gray against black).
+    factors within 1 +- this; keep them small where colour names must hold (gray against black). `tint`: the same for
+    red, green and blue each, as under another lamp.
     """
 
     flip: bool = True
@@ -40,9 +41,10 @@ class Augment:
     brightness: float = 0.04
     contrast: float = 0.0
     saturation: float = 0.0
+    tint: float = 0.0
 
     def __post_init__(self) -> None:
-        for name in ("shift", "scale", "brightness", "contrast", "saturation"):
+        for name in ("shift", "scale", "brightness", "contrast", "saturation", "tint"):
             if not 0 <= getattr(self, name) < 1:
                 raise RecipeError(f"augment {name} must lie in 0..1 (a share), got {getattr(self, name)}")
         if not 0.05 <= self.crop <= 1:
@@ -88,6 +90,8 @@ class Augment:
 
     def _toned(self, frame: Frame, rng: np.random.Generator) -> Frame:
         factor = 1 + rng.uniform(-self.brightness, self.brightness)
+        if self.tint:
+            frame = _rounded(frame * (1 + rng.uniform(-self.tint, self.tint, 3)))
         if not self.contrast and not self.saturation:
             return _rounded(frame * factor)
         contrast, saturation = (1 + rng.uniform(-each, each) for each in (self.contrast, self.saturation))

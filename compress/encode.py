@@ -63,8 +63,15 @@ def class_vectors(model: DualEncoder, tokenizer: Tokenizer, labels: Sequence[Lab
     return F.normalize(torch.stack(means), dim=-1)
 
 
-def top1(vectors: Tensor, classes: Tensor, label: NDArray[np.int64]) -> float:
-    """Zero-shot top-1 in 0..1: unit `vectors` (N, D) against `classes` (K, D); rows with `label` -1 do not count."""
+def correct(vectors: Tensor, classes: Tensor, label: NDArray[np.int64]) -> NDArray[np.bool_]:
+    """bool: whether each row with a known label (`label` not -1) is nearest to its own class; unit `vectors` (N, D),
+    `classes` (K, D)."""
     known = label >= 0
     best = (vectors @ classes.T).argmax(1).numpy(force=True)
-    return float((best[known] == label[known]).mean())
+    right: NDArray[np.bool_] = best[known] == label[known]
+    return right
+
+
+def top1(vectors: Tensor, classes: Tensor, label: NDArray[np.int64]) -> float:
+    """Zero-shot top-1 in 0..1, see `correct`."""
+    return float(correct(vectors, classes, label).mean())

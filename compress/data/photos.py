@@ -4,6 +4,7 @@ per class, or a CSV. What may be wrong with them is looked for before the first 
 
 import dataclasses
 import hashlib
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache, cached_property
@@ -24,7 +25,8 @@ from runtimes import RecipeError
 class Photos:
     """`root`: a folder of photos, or a .csv file. `accept`: kinds of problems that do not stop a run, of `KINDS`;
     unreadable files are then left out. Where the layout gives no "val" or "test", `val_share` or `test_share` of each
-    class's photos are drawn by `split_seed`, see `drawn`. `licence`: of the photos, where the layout does not know it.
+    class's photos are drawn by `split_seed`, see `drawn`. `fold`: "2/4" cross-validates, see `folded`; "" does not.
+    `licence`: of the photos, where the layout does not know it.
     """
 
     root: str = ""
@@ -32,6 +34,7 @@ class Photos:
     val_share: float = 0.15
     test_share: float = 0.15
     split_seed: int = 0
+    fold: str = ""
     licence: str = ""
 
     def __post_init__(self) -> None:
@@ -44,6 +47,12 @@ class Photos:
                 "data.val_share and data.test_share must be above 0 and at most 0.8 together, got "
                 f"{self.val_share} and {self.test_share}"
             )
+
+        parts = self.fold.split("/")
+        if self.fold and not (len(parts) == 2 and all(re.fullmatch("[1-9][0-9]?", each) for each in parts)):
+            raise RecipeError(f'data.fold is like "2/4", the second of four parts, or "" for none, got {self.fold!r}')
+        if self.fold and not 1 <= int(parts[0]) <= int(parts[1]) >= 2:
+            raise RecipeError(f"data.fold counts from 1 to the number of parts, which is 2 or more, got {self.fold!r}")
 
     def check(self) -> None:
         """Reads the lists and the names of files, no photo.
@@ -101,6 +110,9 @@ class Photos:
     def _listing(self) -> Listing:
         """All photos, each in a split."""
         listing = drawn(read_listing(self.root), {"val": self.val_share, "test": self.test_share}, self.split_seed)
+        if self.fold:
+            part, parts = (int(number) for number in self.fold.split("/"))
+            listing = folded(listing, part, parts)
         _no_split_empty(listing)
         return listing
 
@@ -131,6 +143,22 @@ def drawn(listing: Listing, shares: dict[str, float], seed: int) -> Listing:
             for at in own[start : start + count]:
                 splits[at] = split
             start += count
+    return dataclasses.replace(listing, splits=tuple(splits))
+
+
+def folded(listing: Listing, part: int, parts: int) -> Listing:
+    """The listing with other photos for validation: of each class's train and validation photos in the order of their
+    paths, those in the `part`-th (from 1) of `parts` equal stretches; the rest is for training. Test stays.
+
+    Stretches, not draws: neighbours often show one scene, and a photo of it in training would tell too much.
+    """
+    splits = list(listing.splits)
+    for label in range(len(listing.products)):
+        own = [at for at, split in enumerate(splits) if listing.labels[at] == label and split != "test"]
+        own.sort(key=listing.relative)
+        start, end = (round(len(own) * edge / parts) for edge in (part - 1, part))
+        for place, at in enumerate(own):
+            splits[at] = "val" if start <= place < end else "train"
     return dataclasses.replace(listing, splits=tuple(splits))
 
 

@@ -83,3 +83,12 @@ def test_tones_keep_grey_grey_and_no_saturation_is_grey() -> None:
     ]
     assert min(spreads) < 100
     assert max(spreads) > 200
+
+
+def test_a_tint_moves_each_colour_by_itself() -> None:
+    white = np.full((16, 16, 3), 200, np.uint8)
+    tinted = np.array([Augment(**PLAIN, tint=0.1)(white, 16, 0, 1, index)[0, 0] for index in range(40)]).astype(int)
+    assert tinted.min() < 185
+    assert tinted.max() > 215
+    assert abs(tinted - 200).max() <= 20
+    assert np.ptp(tinted, axis=1).max() > 20

@@ -1,0 +1,237 @@
+"""`python -m compress.cross_validate STUDY [--folds N] [--set step.field=value ...] [--out DIR]`: teachers with other
+settings, each trained on N - 1 parts of the train and validation photos and measured on the part that is left.
+
+STUDY is a study file (compress/study_plan.py) whose rows set fields of the step that makes the teacher. The test split
+is not read. The same command goes on where it was stopped. Exit codes: as of `python -m compress.study`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import json
+import shutil
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from benchmarks.stats import clustered_drop, wilson
+from compress.attempt import read_record
+from compress.command import Parser, exit_code
+from compress.data import open_dataset
+from compress.distill import check_space
+from compress.draft import Draft
+from compress.recipe import Recipe, Step, load_recipe, step_name
+from compress.steps import WORK, check_steps, package_version, run_from, step_key
+from compress.study import GO_ON, MARKER, check_out
+from compress.study_plan import Study, load_study
+from compress.tables import Row, grid, interval, percent
+from runtimes import RecipeError
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+TEACH = "teach"
+FILES = ("cross_validation.json", "cross_validation.md")
+
+
+@dataclass(frozen=True)
+class Job:
+    """One teacher: a row on one fold. `key`: of its step, see `step_key`."""
+
+    row: str
+    recipe: Recipe
+    start: str
+    key: str
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """The command; returns the exit code."""
+    return exit_code(lambda: _command(_parser().parse_args(arguments)), GO_ON)
+
+
+def teacher_recipes(study: Study, asked: Sequence[str] = ()) -> dict[str, Recipe]:
+    """Name of each row -> its recipe, which ends with the step that makes the teacher. `asked`: settings on top of all.
+
+    Raises RecipeError for a recipe that does not start with [teach], a row that is final, a setting of any other step,
+    and what `load_recipe` raises.
+    """
+    whole = load_recipe(study.recipe)
+    if not whole.steps or step_name(whole.steps[0]) != TEACH:
+        raise RecipeError(f"the recipe {whole.name} does not start with [{TEACH}]: there is no teacher to compare")
+    found = {}
+    for row in study.rows:
+        if row.final or row.until not in {"", TEACH}:
+            raise RecipeError(f"the row {row.name!r} is not of a teacher; leave out its final and until")
+        texts = (*study.set, *(text for each in study.chain(row) for text in each.set), *asked)
+        for text in texts:
+            group = text.partition("=")[0].strip().partition(".")[0]
+            if group not in {TEACH, "data", "device"}:
+                raise RecipeError(
+                    f"cross-validation trains teachers, and {text!r} sets nothing of them; set fields of: {TEACH}, data"
+                )
+        recipe = load_recipe(study.recipe, texts)
+        found[row.name] = dataclasses.replace(recipe, steps=recipe.steps[:1])
+    return found
+
+
+def jobs_of(recipes: dict[str, Recipe], folds: int) -> list[Job]:
+    """All teachers, fold by fold, so that every row is soon there once."""
+    found = []
+    for fold in range(1, folds + 1):
+        for row, recipe in recipes.items():
+            spec = dataclasses.replace(recipe.dataset, fields={**recipe.dataset.fields, "fold": f"{fold}/{folds}"})
+            start = open_dataset(spec.name, spec.fields).fingerprint()
+            job = dataclasses.replace(recipe, dataset=spec)
+            found.append(Job(row, job, start, step_key(job.steps[0], job.seed, start)))
+    return found
+
+
+def measure(job: Job, out: Path, errors: Console) -> dict[str, Any]:
+    """Train the job's teacher in the folder `out`, or go on with it, and return its figures: `correct` has a letter per
+    photo of the fold, 1 for right. Kept under the job's key; the weights are not."""
+    from tokenizers import Tokenizer
+
+    from compress.encode import class_vectors, correct, encode_frames
+    from compress.models.dual_encoder import load_model
+    from compress.prepared import prepared
+
+    file = out / WORK / "folds" / f"{job.key[:16]}.json"
+    record = read_record(file)
+    if record.get("key") == job.key:
+        return record
+    errors.print(f"{job.row}, fold {job.recipe.dataset.fields['fold']}", style="yellow", markup=False)
+    folder = file.with_suffix("")
+
+    def folder_of(_: int, step: Step, key: str) -> Path:
+        return folder
+
+    draft = Draft(out, out, job.recipe.seed, job.recipe.dataset, device=job.recipe.device)
+    draft = run_from(draft, job.start, job.recipe.steps, folder_of, True)
+    teacher = draft.need("teacher", "cross_validate")
+    corpus = open_dataset(draft.dataset.name, draft.dataset.fields).load()
+    model = load_model(teacher).eval()
+    frames = prepared(corpus.val.images, teacher.image.size, out, "cross-validate: read")
+    vectors = encode_frames(model, frames, (teacher.image.mean, teacher.image.std))
+    classes = class_vectors(model, Tokenizer.from_file(str(teacher.text.tokenizer)), corpus.labels)
+    right = "".join("1" if each else "0" for each in correct(vectors, classes, corpus.val.label))
+    record = {"key": job.key, "correct": right, "seconds": draft.seconds[TEACH]}
+    new = file.with_suffix(".new")
+    new.write_text(json.dumps(record), encoding="utf-8")
+    new.replace(file)
+    shutil.rmtree(folder)
+    return record
+
+
+def table_of(study: Study, recipe: str, done: dict[str, list[dict[str, Any]]], folds: int) -> dict[str, Any]:
+    """What the rows come to, as JSON. `done`: row -> the figures of its folds, in order; a row is compared with the one
+    before it, or that it is on, over the folds that both have."""
+    rows = []
+    for row in study.rows:
+        mine, other = done[row.name], study.compared(row)
+        if not mine:
+            continue
+        right = _bools(mine)
+        theirs = done[other.name][: len(mine)] if other else []
+        gain = None
+        if theirs:
+            after, before = _bools(mine[: len(theirs)]), _bools(theirs)
+            gain = dataclasses.asdict(clustered_drop(after, before, np.arange(len(after))))
+        rows.append(
+            {
+                "name": row.name,
+                "against": other.name if other else None,
+                "settings": list(row.set),
+                "top1": dataclasses.asdict(wilson(right)),
+                "by_fold": [float(_bools([each]).mean()) for each in mine],
+                "gain": gain,
+                "seconds": sum(each["seconds"] for each in mine),
+            }
+        )
+    about = {"study": study.name, "description": study.description, "recipe": recipe}
+    return {**about, "schedule": list(study.set), "folds": folds, "rows": rows}
+
+
+def markdown(table: dict[str, Any]) -> str:
+    """cross_validation.md."""
+    lines: list[Row] = [("row", "top-1", "of each fold", "points won", "over", "seconds", "settings")]
+    for row in table["rows"]:
+        folds = " / ".join(f"{100 * each:.1f}" for each in row["by_fold"])
+        gain = (interval(row["gain"], 2), row["against"]) if row["gain"] else ("-", "-")
+        settings = " ".join(f"`{text}`" for text in row["settings"]) or "-"
+        lines.append(
+            (
+                row["name"],
+                f"{percent(row['top1'])} (n={row['top1']['n']})",
+                folds,
+                *gain,
+                f"{row['seconds']:.0f}",
+                settings,
+            )
+        )
+    return (
+        f"# {table['study']}\n\n{table['description']}\n\nTeachers of the recipe {table['recipe']}, each trained on "
+        f"{table['folds'] - 1} of {table['folds']} parts of the train and validation photos and measured in torch on "
+        "the part that is left; a part is a stretch of each class's photos in the order of their names. The test split "
+        "is not read. Schedule of all rows: "
+        f"{', '.join(f'`{text}`' for text in table['schedule']) or 'the recipe itself'}. Brackets hold 95 % intervals "
+        "over photos; photos of one scene are alike, so in truth they are wider. A row has its own settings and those "
+        f"of the row that it is on.\n\n{grid(lines)}"
+    )
+
+
+def _bools(records: Sequence[dict[str, Any]]) -> NDArray[np.bool_]:
+    return np.array([letter == "1" for each in records for letter in each["correct"]])
+
+
+def _command(asked: argparse.Namespace) -> None:
+    """All that can be refused is refused before anything is written."""
+    study = load_study(asked.study)
+    if asked.folds < 2:
+        raise RecipeError(f"--folds must be 2 or more, got {asked.folds}")
+    out = (asked.out if asked.out is not None else Path("out") / f"cross-validation-{study.name}").resolve()
+    recipes = teacher_recipes(study, asked.set)
+    check_out(out, study)
+    check_space(out, max(recipe.disk_mb for recipe in recipes.values()))
+    jobs = jobs_of(recipes, asked.folds)
+    for job in jobs[: len(recipes)]:
+        check_steps(job.recipe)
+    from rich.console import Console  # here, so that a mistake is told without it
+
+    (out / WORK / "folds").mkdir(parents=True, exist_ok=True)
+    (out / MARKER).write_text(json.dumps({"study": study.name, "version": package_version()}), encoding="utf-8")
+    errors, text = Console(stderr=True, highlight=False, soft_wrap=True), ""
+    done: dict[str, list[dict[str, Any]]] = {row.name: [] for row in study.rows}
+    for place, job in enumerate(jobs, 1):
+        done[job.row].append(measure(job, out, errors))
+        if place % len(recipes) == 0:  # the next fold has other photos
+            shutil.rmtree(out / WORK / "images", ignore_errors=True)
+        table = table_of(study, jobs[0].recipe.name, done, asked.folds)
+        text = markdown(table)
+        for name, content in zip(FILES, (json.dumps(table, indent=1) + "\n", text), strict=True):
+            (out / name).write_text(content, encoding="utf-8")
+    shown = Console()
+    shown.print(text, soft_wrap=True, markup=False)
+    for name in FILES:
+        shown.print(str(out / name), soft_wrap=True, highlight=False, markup=False)
+
+
+def _parser() -> argparse.ArgumentParser:
+    first = (__doc__ or "").partition("\n\n")[0]
+    parser = Parser(prog="python -m compress.cross_validate", description=first)
+    parser.add_argument("study", help="a study's name (compress/studies), or a .toml file")
+    parser.add_argument("--out", type=Path, help="the folder to write (out/cross-validation-NAME)")
+    parser.add_argument("--folds", type=int, default=4, metavar="N", help="parts of the photos (4)")
+    parser.add_argument(
+        "--set", action="append", default=[], metavar="step.field=value", help="change one setting of all rows"
+    )
+    return parser
+
+
+if __name__ == "__main__":
+    sys.exit(main())

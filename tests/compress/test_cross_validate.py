@@ -1,0 +1,142 @@
+"""Teachers on folds of a tiny shop: what is learnt from, what is measured, going on after a kill, every refusal."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from compress import cross_validate
+from compress.cross_validate import FILES, main, teacher_recipes
+from compress.data import open_dataset
+from compress.data.photos import Photos
+from compress.study_plan import STUDIES, load_study
+from compress.teaching import Lesson
+from runtimes import RecipeError
+from tests.photos import folder_shop
+
+RECIPE = """
+name = "shop"
+disk_mb = 10
+[data]
+name = "photos"
+[teach]
+image = "timm_image"
+image_options = { model = "lcnet_050" }
+text_options = { vocab = 3000 }
+size = 32
+dim = 16
+max_length = 12
+epochs = 1
+batch = 8
+label = 1.0
+[embed]
+"""
+STUDY = """
+recipe = "shop.toml"
+description = "Two of them."
+[[rows]]
+name = "plain"
+[[rows]]
+name = "fitted"
+on = "plain"
+set = ["teach.fit=true"]
+"""
+
+
+@pytest.fixture
+def study(tmp_path: Path) -> Path:
+    (tmp_path / "shop.toml").write_text(RECIPE)
+    (tmp_path / "mine.toml").write_text(STUDY)
+    counts = {f"{split}/{name}": n for split, n in (("train", 10), ("val", 2), ("test", 1)) for name in ("pear", "fig")}
+    folder_shop(tmp_path / "photos", counts)
+    return tmp_path / "mine.toml"
+
+
+def run(study: Path, *more: str) -> int:
+    where = ("--out", str(study.parent / "out"), "--set", f"data.root={study.parent / 'photos'}")
+    return main([str(study), "--folds", "2", *where, *more])
+
+
+def test_folds_are_stretches_of_train_and_val(study: Path) -> None:
+    root = str(study.parent / "photos")
+    seen: list[Path] = []
+    for part in (1, 2, 3):
+        corpus = open_dataset("photos", {"root": root, "fold": f"{part}/3"}).load()
+        assert (len(corpus.train.images), len(corpus.val.images), len(corpus.test.images)) == (16, 8, 2)
+        assert not set(corpus.train.images) & set(corpus.val.images)
+        seen += corpus.val.images
+    own = [path.relative_to(root).as_posix() for path in seen if path.parent.name == "fig"]
+    assert own == [*(f"train/fig/{n:03d}.jpg" for n in range(10)), "val/fig/000.jpg", "val/fig/001.jpg"]
+    assert len({open_dataset("photos", {"root": root, "fold": f"{part}/3"}).fingerprint() for part in (1, 2, 3)}) == 3
+
+
+@pytest.mark.parametrize("fold", ["2", "a/b", "0/4", "1/2/3", "100/200"])
+def test_what_is_no_fold_is_refused(fold: str) -> None:
+    with pytest.raises(RecipeError, match=r'data\.fold is like "2/4", the second of four parts, or "" for none, got'):
+        Photos(fold=fold)
+
+
+@pytest.mark.parametrize("fold", ["5/4", "1/1"])
+def test_a_fold_is_one_of_several(fold: str) -> None:
+    with pytest.raises(RecipeError, match=r"data\.fold counts from 1 to the number of parts, which is 2 or more, got"):
+        Photos(fold=fold)
+
+
+def test_killed_it_goes_on_and_ends_alike(
+    study: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    real, fitted = Lesson.fit, []
+
+    def killed(self: Lesson) -> None:
+        fitted.append(1)
+        if len(fitted) == 2:
+            raise KeyboardInterrupt
+        real(self)
+
+    monkeypatch.setattr(Lesson, "fit", killed)
+    assert run(study) == 130
+    assert "interrupted; the same command goes on" in capsys.readouterr().err
+    assert run(study) == 0
+    assert len(fitted) == 3, "the first fold's is not fitted again"
+    printed = capsys.readouterr().out
+    out = study.parent / "out"
+    table = json.loads((out / FILES[0]).read_text())
+    assert [row["name"] for row in table["rows"]] == ["plain", "fitted"]
+    for row in table["rows"]:
+        assert row["top1"]["n"] == 24, "every photo but those of test"
+        assert np.mean(row["by_fold"]) == pytest.approx(row["top1"]["value"])
+    one, two = table["rows"]
+    assert one["gain"] is None
+    assert two["gain"]["value"] == pytest.approx(100 * (two["top1"]["value"] - one["top1"]["value"]))
+    assert "| fitted | " in printed
+    assert "on 1 of 2 parts of the train and validation photos" in (out / FILES[1]).read_text()
+    assert not list(out.rglob("*.safetensors"))
+
+    monkeypatch.setattr(cross_validate, "run_from", None)
+    assert run(study) == 0, "all is measured"
+
+
+def test_mistakes_are_told(study: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([str(study), "--folds", "1"]) == 2
+    assert "--folds must be 2 or more, got 1" in capsys.readouterr().err
+    for change, says in (
+        (('on = "plain"', "final = true"), "is final, as it was published"),
+        (('on = "plain"', 'until = "embed"'), r"the row 'fitted' is not of a teacher; leave out its final and until"),
+        (("teach.fit", "embed.views"), r"'embed.views=true' sets nothing of them; set fields of: teach, data"),
+    ):
+        study.write_text(STUDY.replace(*change))
+        with pytest.raises(RecipeError, match=says):
+            teacher_recipes(load_study(study))
+    study.write_text(STUDY)
+    (study.parent / "shop.toml").write_text('name = "x"\n[data]\nname = "photos"\n[embed]\n')
+    with pytest.raises(RecipeError, match=r"the recipe x does not start with \[teach\]: there is no teacher"):
+        teacher_recipes(load_study(study))
+
+
+def test_the_study_of_grocerys_teacher() -> None:
+    """Each row is another teacher."""
+    recipes = teacher_recipes(load_study(STUDIES / "grocery_teacher.toml"))
+    assert len({repr(recipe.steps) for recipe in recipes.values()}) == len(recipes) > 5
