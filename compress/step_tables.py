@@ -31,7 +31,7 @@ def step_rows(report: dict[str, Any]) -> list[Row]:
 def training_rows(report: dict[str, Any]) -> list[Row]:
     """How fast each training was; only a header if nothing was trained."""
     rows: list[Row] = [("training", "on", "steps", "batch", "seconds per step", "images per second")]
-    for name, pace in report["training"].items():
+    for name, pace in report.get("training", {}).items():
         speed = (f"{pace['seconds_per_step']:.3g}", f"{pace['images_per_second']:.4g}")
         rows.append((name, pace["device"], str(pace["steps"]), str(pace["batch"]), *speed))
     return rows
