@@ -27,7 +27,7 @@ from compress.data import open_dataset
 from compress.distill import check_space
 from compress.draft import Draft
 from compress.recipe import Recipe, Step, load_recipe, step_name
-from compress.steps import WORK, check_steps, package_version, run_from, step_key
+from compress.steps import WORK, check_steps, on_key, package_version, run_from, step_key
 from compress.study import GO_ON, MARKER, check_out
 from compress.study_plan import Study, load_study
 from compress.tables import Row, grid, interval, percent
@@ -86,7 +86,7 @@ def jobs_of(recipes: dict[str, Recipe], folds: int) -> list[Job]:
     for fold in range(1, folds + 1):
         for row, recipe in recipes.items():
             spec = dataclasses.replace(recipe.dataset, fields={**recipe.dataset.fields, "fold": f"{fold}/{folds}"})
-            start = open_dataset(spec.name, spec.fields).fingerprint()
+            start = on_key(open_dataset(spec.name, spec.fields).fingerprint(), recipe.device)
             job = dataclasses.replace(recipe, dataset=spec)
             found.append(Job(row, job, start, step_key(job.steps[0], job.seed, start)))
     return found

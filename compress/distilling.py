@@ -13,7 +13,7 @@ from torch import Tensor
 from compress.augment import augment_batch
 from compress.data import Corpus, Label
 from compress.draft import Draft, ModelFiles
-from compress.hold_out import held_out
+from compress.hold_out import learnt_from
 from compress.losses import affinity_loss, answer_loss, cosines, feature_loss, label_loss, multi_positive_info_nce
 from compress.models.dual_encoder import load_model, to_input
 from compress.prepared import prepared
@@ -39,14 +39,16 @@ class Distilling:
         self._frames = prepared(corpus.train.images, edge, draft.out, "distill: read train")
         self._matches = torch.as_tensor(corpus.train.matches)
         self._label = torch.as_tensor(corpus.train.label)
-        # By the store's seed: all students of a store leave out the same images.
-        left_out = held_out(corpus.train.label, asked.hold_out, store.header.seed)
-        self._learnt = np.flatnonzero(~left_out)
+        self._learnt = learnt_from(corpus.train.label, draft.hold_out)
         self._rounds = len(self._learnt) // asked.batch
         if not self._rounds:
             raise RecipeError(
-                f"distill.batch is {asked.batch}, and distill.hold_out = {asked.hold_out:g} leaves "
+                f"distill.batch is {asked.batch}, and prune.hold_out = {draft.hold_out:g} leaves "
                 f"{len(self._learnt)} train images: not one step; lower one of them"
+            )
+        if asked.train_size and len(store.train) == 1:
+            raise RecipeError(
+                "distill.train_size is of all views but the first, and the store has one; set embed.views to 2 or more"
             )
         self.steps = asked.epochs * self._rounds
         self.model = load_model(student).to(memory_format=torch.channels_last)

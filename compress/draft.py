@@ -110,7 +110,7 @@ class Draft:
     ("teacher", "student"); `programs`: the teacher's PyTorch programs. `evalset`: the published test split. `report`:
     the measurements on it, as JSON. `metrics`: flat, dotted by step ("teach.val_top1"). `seconds`: what each step cost.
     `pace`: how fast each training was, by its title ("teach: train"). `device`: where torch trains, see device.py.
-    `hold_out`: share of the train images that the student never learns from, see compress/hold_out.py.
+    `hold_out`: share of the train images that the student never learns from (prune.hold_out).
     """
 
     out: Path

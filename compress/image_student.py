@@ -17,7 +17,6 @@ from compress.projection import fit_projection
 from compress.store import Store
 
 BATCH = 64
-FIT = 8192  # photos that a projection is fitted to: several times the features of any tower here
 
 
 @dataclass(frozen=True)
@@ -35,9 +34,8 @@ class Photos:
         return to_input(augment_batch(self.frames, rows, header.augment, self.size, header.seed, 0), *self.normal)
 
 
-def meet_teacher(side: Side, photos: Photos, seed: int) -> None:
-    """Fit the projection of another tower to the teacher's vectors of the photos."""
-    rows = np.sort(np.random.default_rng(seed).permutation(len(photos.frames))[:FIT])
+def meet_teacher(side: Side, photos: Photos, rows: NDArray[np.int64]) -> None:
+    """Fit the projection of another tower to the teacher's vectors of the photos at `rows`."""
     starts = range(0, len(rows), BATCH)
     pooled: list[Tensor] = []
     side.eval()

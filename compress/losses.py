@@ -62,10 +62,10 @@ def label_loss(images: Tensor, classes: Tensor, label: Tensor, scale: Tensor | f
     `smoothing` of the truth, 0..1 (Szegedy et al. 2016, arXiv 1512.00567). Returns the mean, a scalar in nats; 0 where
     no label is known.
     """
-    known = label >= 0
-    if not known.any():
-        return images.new_zeros(())
-    return F.cross_entropy(scale * cosines(images[known], classes), label[known], label_smoothing=smoothing)
+    # A sum, for a mean over none would be NaN; no question about values, for which a GPU would have to be waited for.
+    logits = scale * cosines(images, classes)
+    total = F.cross_entropy(logits, label, ignore_index=-1, label_smoothing=smoothing, reduction="sum")
+    return total / (label >= 0).sum().clamp(min=1)
 
 
 def cosines(images: Tensor, texts: Tensor) -> Tensor:

@@ -6,6 +6,7 @@ from torch import Tensor
 
 from compress.models.dual_encoder import Side
 
+FIT = 8192  # samples that are enough: several times the features of any tower here
 # Ridge penalties that are tried, as shares of the largest squared singular value.
 RIDGES = tuple(10.0**exponent for exponent in range(-6, 1))
 

@@ -18,7 +18,7 @@ from compress.data import Corpus, open_dataset
 from compress.device import default_device
 from compress.draft import Draft, ModelFiles
 from compress.fake_quantize import export_quantized, insert_quantizers, outputs
-from compress.hold_out import held_out
+from compress.hold_out import learnt_from
 from compress.losses import affinity_loss, cosines, feature_loss
 from compress.models.dual_encoder import load_model, to_input
 from compress.prepared import prepared
@@ -47,11 +47,12 @@ def retrain(draft: Draft, folder: Path, epochs: int, lr: float) -> Draft:
     store = _open(draft, corpus)
     augment = store.header.augment
     frames = prepared(corpus.train.images, augment.edge(spec.size), draft.out, "gate: read train")
-    learnt = np.flatnonzero(~held_out(corpus.train.label, draft.hold_out, store.header.seed))
+    learnt = learnt_from(corpus.train.label, draft.hold_out)
     rounds = len(learnt) // BATCH
     if not rounds:
         raise RecipeError(
-            f"training with rounding needs {BATCH} train images, and there are {len(learnt)}; set gate.qat_epochs=0"
+            f"training with rounding needs {BATCH} train images, and there are {len(learnt)}; leave it out "
+            "(gate.qat_epochs=0, gate.always_qat=false)"
         )
     steps = epochs * rounds
     side = load_model(student).image.eval().requires_grad_(False)

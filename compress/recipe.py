@@ -138,7 +138,7 @@ def _merged(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any
 
 
 def _override(table: dict[str, Any], text: str) -> None:
-    """Apply one `step.field=value` (or `seed=3`) to the table, in place; `step.field=` goes back to the default."""
+    """Apply one `step.field=value` (or `seed=3`) to the table, in place."""
     dotted, equals, raw = text.partition("=")
     keys = dotted.strip().split(".")
     if not equals or not all(keys):
@@ -159,8 +159,6 @@ def _override(table: dict[str, Any], text: str) -> None:
         if not isinstance(inner, dict):
             raise RecipeError(f"--set {text}: {key!r} holds a value, not a table of settings")
     inner[keys[-1]] = value
-    if not raw.strip():
-        del inner[keys[-1]]
 
 
 def _dataset(table: Mapping[str, Any]) -> DatasetSpec:

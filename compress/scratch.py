@@ -1,5 +1,7 @@
 """A student that inherits nothing: its shape stays, its weights are drawn anew. Beside it, what was inherited shows."""
 
+from typing import Any
+
 import torch
 from torch import nn
 
@@ -10,16 +12,28 @@ def start_afresh(side: nn.Module, seed: int) -> None:
     """Draw all weights of `side` anew, in place, each layer by its own `reset_parameters`; normalisations forget their
     statistics. Torch's generator stays where it was.
 
-    Raises RecipeError, naming the first layer, if a layer has weights and no such method.
+    Raises as `check_afresh`.
     """
-    layers = {name: layer for name, layer in side.named_modules() if list(layer.parameters(recurse=False))}
-    fixed = [name for name, layer in layers.items() if not hasattr(layer, "reset_parameters")]
-    if fixed:
-        raise RecipeError(
-            f"{fixed[0]} ({type(layers[fixed[0]]).__name__}) holds weights that it cannot draw anew; "
-            "choose another image tower, or let it inherit"
-        )
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        for layer in layers.values():
+    check_afresh(side)
+    place = next(side.parameters()).device
+    side.cpu()  # drawn there, what is fresh is the same on every device
+    with torch.random.fork_rng(devices=[]), torch.device("cpu"):
+        torch.default_generator.manual_seed(seed)
+        for layer in _layers(side).values():
             layer.reset_parameters()
+    side.to(place)
+
+
+def check_afresh(side: nn.Module) -> None:
+    """Raises RecipeError, naming the first layer, if a layer has weights and no `reset_parameters`."""
+    for name, layer in _layers(side).items():
+        if not hasattr(layer, "reset_parameters"):
+            raise RecipeError(
+                f"{name} ({type(layer).__name__}) holds weights that it cannot draw anew; "
+                "choose another image tower, or let it inherit"
+            )
+
+
+def _layers(side: nn.Module) -> dict[str, Any]:
+    """Those that hold weights themselves."""
+    return {name: layer for name, layer in side.named_modules() if list(layer.parameters(recurse=False))}

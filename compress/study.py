@@ -18,7 +18,7 @@ from compress.device import CPU
 from compress.distill import check_space
 from compress.recipe import Recipe, load_recipe, step_name
 from compress.steps import WORK, StepDone, check_steps, package_version
-from compress.study_plan import Job, Study, hold_out, jobs_of, load_study, row_recipes, teacher_steps
+from compress.study_plan import Job, Study, jobs_of, load_study, row_recipes, share_held_out, teacher_steps
 from runtimes import RecipeError
 
 if TYPE_CHECKING:
@@ -71,8 +71,8 @@ def _command(asked: argparse.Namespace) -> None:
     out.mkdir(parents=True, exist_ok=True)
     (out / MARKER).write_text(json.dumps({"study": study.name, "version": package_version()}), encoding="utf-8")
     shared = take_teacher(shared, asked.run, out, teacher)
-    share = max((hold_out(recipe) for recipe in recipes.values()), default=0.0)
-    yardstick = Yardstick(shared.draft, out / WORK / "study", share, shared.header["seed"])
+    share = max((share_held_out(recipe) for recipe in recipes.values()), default=0.0)
+    yardstick = Yardstick(shared.draft, out / WORK / "study", share)
     errors = Console(stderr=True, highlight=False, soft_wrap=True)
 
     def on_start(job: Job, name: str) -> None:
@@ -96,7 +96,7 @@ def _measure(
     from compress.study_tables import write_study
 
     measured: dict[str, list[dict[str, Any]]] = {row.name: [] for row in study.rows}
-    work.keep_only(jobs)
+    work.drop_outdated()
     for row in (each for each in study.rows if each.final):
         figures = work.measure_final(run)
         if figures is None:

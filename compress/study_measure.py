@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from compress.deploy import evalset
 from compress.draft import Draft
 from compress.engines import cpu_targets
 from compress.hold_out import held_out
+from compress.installed import environment
 from compress.interim import graph_bytes, interim_bundle, precision_of, subject
 from compress.measure import PACKAGES, speed
 from compress.progress import bar
@@ -31,14 +33,14 @@ class Yardstick:
     """`target`: the first CPU engine. `val`: how many photos with a known label are of the validation split; they come
     first, after them those that are held out of training."""
 
-    def __init__(self, teacher: Draft, folder: Path, share: float, seed: int) -> None:
-        """`teacher`: the draft that has teacher and store. `folder`: for bundles. `share`, `seed`: what is held out.
+    def __init__(self, teacher: Draft, folder: Path, share: float) -> None:
+        """`teacher`: the draft that has teacher and store. `folder`: for bundles. `share`: see compress/hold_out.py.
 
         Raises Unavailable without a CPU engine, RecipeError where no validation image has a known label.
         """
         self._draft, self._folder = teacher, folder
         self._corpus = open_dataset(teacher.dataset.name, teacher.dataset.fields).load()
-        self._set, self.val = _measured_on(self._corpus, share, seed)
+        self._set, self.val = _measured_on(self._corpus, share)
         self.target = str(cpu_targets()[0])
         if not self.val:
             raise RecipeError(
@@ -84,18 +86,21 @@ class Yardstick:
         }
 
     def _teacher(self) -> Path:
-        """The teacher's bundle, made once for each teacher."""
-        bundle = self._folder / f"teacher-{identity(self._draft.need('teacher', 'study'))[:16]}"
+        """The teacher's bundle, made once for each teacher, and again by other code or engines."""
+        teacher = identity(self._draft.need("teacher", "study"))
+        bundle = self._folder / f"teacher-{teacher[:16]}-{environment()[:8]}"
         if not (bundle / MANIFEST).is_file():
+            for other in self._folder.glob("teacher-*"):
+                shutil.rmtree(other)
             interim_bundle(self._draft, "teacher", self._corpus, bundle)
         return bundle
 
 
-def _measured_on(corpus: Corpus, share: float, seed: int) -> tuple[EvalSet, int]:
+def _measured_on(corpus: Corpus, share: float) -> tuple[EvalSet, int]:
     """The validation split and the train photos that are held out, without questions; and how many of the former have a
     known label."""
     val, train = evalset(corpus, "val"), evalset(corpus, "train")
-    places = np.flatnonzero(held_out(train.label, share, seed))
+    places = held_out(train.label, share)
     both = dataclasses.replace(
         val,
         split="val and held out" if len(places) else "val",

@@ -86,10 +86,10 @@ class Study:
 
     def compared(self, row: Row) -> Row | None:
         """The row that `row` is compared with; None for the first."""
-        place = self.rows.index(row)
         if row.on:
             return self.chain(row)[-2]
-        return self.rows[place - 1] if place else None
+        before = [each for each in self.rows[: self.rows.index(row)] if not each.final]
+        return before[-1] if before else None
 
 
 @dataclass(frozen=True)
@@ -123,8 +123,8 @@ def row_recipes(study: Study, asked: Sequence[str] = ()) -> dict[str, Recipe]:
         group = text.partition("=")[0].strip().partition(".")[0]
         if group not in students and not (group in {"data", "device"} and text in asked):
             raise RecipeError(
-                f"a study takes teacher and store as they are, and {text!r} would change them; "
-                f"set fields of: {', '.join(students)}"
+                f"a study takes teacher and store as they are, and {text!r} would change them; set fields of: "
+                f"{', '.join(students)} (python -m compress.cross_validate compares teachers)"
             )
     found = {}
     for row in study.rows:
@@ -141,8 +141,8 @@ def row_recipes(study: Study, asked: Sequence[str] = ()) -> dict[str, Recipe]:
             )
         end = next(place for place, step in enumerate(recipe.steps, 1) if step_name(step) == until)
         found[row.name] = dataclasses.replace(recipe, steps=recipe.steps[:end])
-    if len({hold_out(recipe) for recipe in found.values()}) > 1:
-        raise RecipeError("rows of a study must hold out the same images: set distill.hold_out for all rows")
+    if len({share_held_out(recipe) for recipe in found.values()}) > 1:
+        raise RecipeError("rows of a study must hold out the same images: set prune.hold_out for all rows")
     return found
 
 
@@ -156,7 +156,7 @@ def teacher_steps(recipe: Recipe) -> int:
     )
 
 
-def hold_out(recipe: Recipe) -> float:
+def share_held_out(recipe: Recipe) -> float:
     """The share of each label's train images that a row's students do not learn from."""
     return max((float(getattr(step, "hold_out", 0.0)) for step in recipe.steps), default=0.0)
 

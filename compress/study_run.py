@@ -6,17 +6,16 @@ from __future__ import annotations
 import dataclasses
 import json
 import shutil
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from compress.attempt import read_record
 from compress.data import open_dataset
-from compress.device import CPU, kind
 from compress.draft import Draft
 from compress.installed import environment
 from compress.recipe import Recipe, Step, step_name
-from compress.steps import DONE, REFUSED, TMP, WORK, OnStep, read_step, run_from, step_folder
+from compress.steps import DONE, WORK, OnStep, on_key, read_step, run_from, step_folder
 from compress.steps_from import MARKER, check_run, take_steps
 from compress.study_plan import Job
 from runtimes import GateFailed, RecipeError
@@ -57,8 +56,8 @@ def find_teacher(run: Path, recipe: Recipe, data: Mapping[str, Any], device: str
         found = read_step(run / WORK / step_folder(number, step), run.resolve())
         if found is None:
             raise RecipeError(
-                f"--from {run} has no finished [{step_name(step)}], or not all of its files as they were made; run: "
-                f"python -m compress.distill {recipe.name} --out {run} --resume"
+                f"--from {run} has no finished [{step_name(step)}], or not all of its files as they were made; "
+                "finish it: the command that made it, with --resume"
             )
     if found is None:
         raise TypeError("a recipe without steps has no store")
@@ -71,8 +70,7 @@ def find_teacher(run: Path, recipe: Recipe, data: Mapping[str, Any], device: str
         raise RecipeError(
             f"the data {dict(spec.fields)} is not what --from {run} was made of; set its fields by --set data.FIELD="
         )
-    key = key if device == CPU else f"{key} {kind(device)}"  # as in run_steps
-    return Shared(key, dataclasses.replace(draft, dataset=spec, device=device), header)
+    return Shared(on_key(key, device), dataclasses.replace(draft, dataset=spec, device=device), header)
 
 
 def take_teacher(shared: Shared, run: Path, out: Path, recipe: Recipe) -> Shared:
@@ -95,11 +93,12 @@ class StudyRun:
         for folder in (self._work / "steps", self._work / "rows"):
             folder.mkdir(parents=True, exist_ok=True)
 
-    def keep_only(self, jobs: Iterable[Job]) -> None:
-        """Remove the steps that none of the jobs has, of other settings or other code, and what killed calls left."""
-        names = {_folder_name(step, key) for job in jobs for step, key in zip(job.steps, job.keys, strict=True)}
+    def drop_outdated(self) -> None:
+        """Remove finished steps of other code, versions or engines, which fit no key any more, and what killed calls
+        left. Those of other settings stay: the next call may ask for them again."""
         for path in (self._work / "steps").iterdir():
-            if path.name.removesuffix(TMP).removesuffix(REFUSED) not in names:
+            made_by = read_record(path / DONE).get("made_by")
+            if made_by is not None and made_by != environment():
                 shutil.rmtree(path)
         for path in (*self._work.glob("*student-*"), *self._work.glob(".teacher-*")):
             shutil.rmtree(path)

@@ -31,7 +31,7 @@ def markdown(table: Mapping[str, Any]) -> str:
     held = len(table["photos"]) - table["data"]["val"]
     photos = f"{table['data']['val']} validation photos"
     if held:
-        photos += f" and {held} train photos that no student of this study learnt from"
+        photos += f" and {held} train photos that no student of this study learnt from (its teacher did)"
     final = any(row["final"] for row in table["rows"])
     return (
         f"# {table['study']}\n\n{table['description']}\n\n"

@@ -21,7 +21,7 @@ from compress.models import image_tower, text_tower
 from compress.models.dual_encoder import Shape, build, to_input
 from compress.prepared import prepared
 from compress.progress import bar
-from compress.projection import fit_projection
+from compress.projection import FIT, fit_projection
 from compress.questions import Questions, tokens
 from compress.schedule import Optimizer, warm_cosine
 from compress.whitening import whiten
@@ -87,8 +87,9 @@ class Lesson:
         known = self._label >= 0
         if known.any():
             wanted[known] = F.normalize(self._owner @ self._unit(self._prompts), dim=-1)[self._label[known]]
-        some = wanted.any(1)
-        fit_projection(model.image, self._encode(1)[some], wanted[some])
+        some = torch.nonzero(wanted.any(1)).flatten().numpy(force=True)
+        rows = np.sort(np.random.default_rng(self._seed).permutation(some)[:FIT])
+        fit_projection(model.image, self._encode(1, rows), wanted[rows])
 
     def _unit(self, pooled: Tensor) -> Tensor:
         return F.normalize(self.model.text.projection(pooled), dim=-1)
@@ -137,17 +138,18 @@ class Lesson:
     @cached_property
     def _spatial(self) -> Tensor:
         """The trained tower's tokens of the plain train images, float32 (N, T, token_width)."""
-        return self._encode(0)
+        return self._encode(0, np.arange(len(self._plain)))
 
     @torch.no_grad()
-    def _encode(self, output: int) -> Tensor:
-        """What the tower says of the plain train images: 0 tokens (N, T, token_width), 1 pooled features (N, width)."""
+    def _encode(self, output: int, rows: NDArray[np.int64]) -> Tensor:
+        """What the tower says of the plain train images at `rows`: `output` 0 tokens (N, T, token_width), 1 pooled
+        features (N, width)."""
         tower, normal = self.model.image.tower.eval(), (self._tower.MEAN, self._tower.STD)
-        starts = range(0, len(self._plain), 64)
+        starts = range(0, len(rows), 64)
         with bar("teach: features", len(starts)) as tick:
             found = []
             for at in starts:
-                found.append(tower(to_input(self._plain[at : at + 64], *normal))[output])
+                found.append(tower(to_input(self._plain[rows[at : at + 64]], *normal))[output])
                 tick("")
         return torch.cat(found)
 

@@ -81,10 +81,9 @@ def train(
             tick(f"loss {value:.3f}")
             # On a GPU what is left of a step is waited for in the next one, at its loss.
             times.append(time.perf_counter() - began)
-            state.seconds = statistics.median(times)
             # The last one too: what comes after training in the same step of the recipe may be killed as well.
             if time.monotonic() - saved >= pause or step + 1 == steps:
-                started = time.monotonic()
+                started, state.seconds = time.monotonic(), statistics.median(times)
                 _save(checkpoint, state, step + 1)
                 saved = time.monotonic()
                 pause = max(pause, (saved - started) / SHARE)

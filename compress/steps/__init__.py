@@ -88,9 +88,7 @@ def run_steps(
     draft = Draft(out=out, folder=out, seed=recipe.seed, dataset=recipe.dataset, device=recipe.device)
     dataset = open_dataset(recipe.dataset.name, recipe.dataset.fields)
     getattr(dataset, "verify", lambda out: None)(out)
-    key = dataset.fingerprint()
-    if recipe.device != CPU:  # its sums are other bits; which of several GPUs it is decides nothing
-        key = f"{key} {kind(recipe.device)}"
+    key = on_key(dataset.fingerprint(), recipe.device)
     if not resume:
         _clean(out / WORK, TMP, REFUSED)
 
@@ -144,6 +142,11 @@ def read_step(folder: Path, out: Path) -> tuple[str, Draft] | None:
     key = str(record.get("key"))
     draft = _finished(record, out, key)
     return None if draft is None else (key, draft)
+
+
+def on_key(key: str, device: str) -> str:
+    """The key that steps on a device start from: a GPU's sums are other bits, and which of several decides nothing."""
+    return key if device == CPU else f"{key} {kind(device)}"
 
 
 def step_folder(number: int, step: Step) -> str:

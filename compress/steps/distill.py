@@ -6,6 +6,7 @@ affinities between images and captions (TinyCLIP), its answers to questions, and
 """
 
 import dataclasses
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
@@ -16,6 +17,7 @@ from runtimes import RecipeError
 
 if TYPE_CHECKING:
     from compress.models.dual_encoder import DualEncoder
+    from compress.recipe import Step
     from compress.store import Store
 
 
@@ -26,8 +28,7 @@ class Distill:
     side, with `phrases` everyday phrases, and the answers, with `questions` per image. `lr`, `text_lr`:
     peak learning rates of AdamW. `warmup`: share of the steps in which they rise. `average`: see compress/average.py.
     Weights of the losses: `feature` (image vectors), `text_feature` (phrase vectors), `affinity`, `contrast`, `answer`,
-    `label` (labels against each other, by the teacher's vectors of them; `smoothing` of the truth). `hold_out`: share
-    of each label's train images that are not learnt from, see compress/study.py.
+    `label` (labels against each other, by the teacher's vectors of them; `smoothing` of the truth).
     """
 
     needs: ClassVar = ("teacher", "store", "student")
@@ -51,7 +52,6 @@ class Distill:
     answer: float = 1.0
     label: float = 0.0
     smoothing: float = 0.0
-    hold_out: float = 0.0
 
     def __post_init__(self) -> None:
         for name in ("warmup", "average", "smoothing"):
@@ -66,10 +66,18 @@ class Distill:
             raise RecipeError(
                 f"distill.train_size must be at least 32 pixels, or 0 for the student's, got {self.train_size}"
             )
-        if not 0 <= self.hold_out < 1:
-            raise RecipeError(f"distill.hold_out is a share, from 0 to below 1, got {self.hold_out:g}")
         if min(self.feature, self.text_feature, self.affinity, self.contrast, self.answer, self.label) < 0:
             raise RecipeError("distill: the weights of losses must not be negative")
+
+    def check_after(self, steps: "Sequence[Step]") -> None:
+        """Raises RecipeError if the student's tower takes no frames of `train_size`."""
+        from compress.models import check_size
+        from compress.steps.prune import Prune
+        from compress.steps.teach import Teach
+
+        towers = [(step.image, step.image_options) for step in steps if isinstance(step, Teach | Prune) and step.image]
+        if towers and self.train_size:
+            check_size(*towers[-1], self.train_size)
 
     @on_device
     def run(self, draft: Draft) -> Draft:
@@ -91,7 +99,7 @@ class Distill:
         files: ModelFiles = pruned.beside(draft.folder / "student")
         files = dataclasses.replace(files, logit_scale=float(task.model.scale()))
         write_weights(task.model, files)
-        draft = dataclasses.replace(draft, student=files, hold_out=self.hold_out)
+        draft = dataclasses.replace(draft, student=files)
         return draft.with_metrics("distill", **self._measure(task.model, files, corpus, store, draft))
 
     def _measure(

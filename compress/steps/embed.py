@@ -6,6 +6,7 @@ that nobody thought of when it was trained.
 """
 
 import dataclasses
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, ClassVar
 
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from compress.models.dual_encoder import DualEncoder
+    from compress.recipe import Step
 
 TEMPLATES = ("{}", "a {}", "a photo of a {}", "the {} is here", "{} {}", "a {} and a {}", "{} of the {}")
 # In no phrase that anything is trained on: the report tells with them what becomes of words that are new.
@@ -52,6 +54,10 @@ class Embed:
     def __post_init__(self) -> None:
         if self.views < 1 or self.batch < 1 or self.words < 2:
             raise RecipeError("embed: views and batch must be at least 1, words at least 2")
+        if self.train_size and self.views < 2:
+            raise RecipeError(
+                "embed.train_size is of all views but the first; set embed.views to 2 or more, or leave it out"
+            )
         if self.train_size and self.train_size < 32:
             raise RecipeError(
                 f"embed.train_size must be at least 32 pixels, or 0 for the teacher's, got {self.train_size}"
@@ -63,6 +69,15 @@ class Embed:
                 f"embed.words: {self.words} words make {possible_phrases(self.words)} phrases, and phrases may be "
                 f"at most half of that, not {self.phrases}; raise words or lower phrases"
             )
+
+    def check_after(self, steps: "Sequence[Step]") -> None:
+        """Raises RecipeError if the teacher's tower takes no frames of `train_size`."""
+        from compress.models import check_size
+        from compress.steps.teach import Teach
+
+        teach = next((step for step in steps if isinstance(step, Teach)), None)
+        if teach is not None and self.train_size:
+            check_size(teach.image, teach.image_options, self.train_size)
 
     @on_device
     def run(self, draft: Draft) -> Draft:

@@ -33,7 +33,8 @@ class Prune:
     `image`, `image_options`: another image tower by name ("": none), with its pretrained weights if it has any, in the
     place of the teacher's; its projection is fitted to the teacher's vectors before anything is cut. `size`: edge in
     pixels of the student's frames; 0: the teacher's. Without `inherit` the image side keeps its shape and its weights
-    are drawn anew: what a student is worth that starts from nothing.
+    are drawn anew: what a student is worth that starts from nothing. `hold_out`: share of each label's train images
+    that no step of the student learns from, see compress/hold_out.py.
     """
 
     needs: ClassVar = ("teacher", "store")
@@ -47,6 +48,7 @@ class Prune:
     image_options: Mapping[str, Any] = field(default_factory=dict)
     size: int = 0
     inherit: bool = True
+    hold_out: float = 0.0
     samples: int = 512
 
     def __post_init__(self) -> None:
@@ -58,6 +60,8 @@ class Prune:
             raise RecipeError("prune: image_blocks must not be negative, and text_layers at least 1")
         if self.size and self.size < 32:
             raise RecipeError(f"prune.size must be at least 32 pixels, or 0 for the teacher's, got {self.size}")
+        if not 0 <= self.hold_out < 1:
+            raise RecipeError(f"prune.hold_out is a share, from 0 to below 1, got {self.hold_out:g}")
         if self.samples < 2 * BATCH:
             raise RecipeError(f"prune.samples must be at least {2 * BATCH}, got {self.samples}")
 
@@ -74,6 +78,7 @@ class Prune:
         """Raises RecipeError for targets that the teacher which [teach] would train cannot be cut to."""
         from compress.blocks import blocks_of, check_drop
         from compress.models import check_size, image_tower, outline, text_tower
+        from compress.scratch import check_afresh
         from compress.steps.teach import Teach
 
         teach = next((step for step in steps if isinstance(step, Teach)), None)
@@ -82,7 +87,10 @@ class Prune:
         self._check_text(teach.text_options)
         name, options = (self.image, self.image_options) if self.image else (teach.image, teach.image_options)
         check_size(name, options, self.size or teach.size)
-        check_drop("prune.image_blocks", self.image_blocks, blocks_of(outline(image_tower(name), options)))
+        image = outline(image_tower(name), options)
+        check_drop("prune.image_blocks", self.image_blocks, blocks_of(image))
+        if not self.inherit:
+            check_afresh(image)
         layers = blocks_of(outline(text_tower(teach.text), {**teach.text_options, **self.text_options}))
         if self.text_layers is not None and self.text_layers > len(layers):
             raise RecipeError(f"prune.text_layers is {self.text_layers}, and {teach.text} has {len(layers)} of them")
@@ -123,7 +131,7 @@ class Prune:
         files = dataclasses.replace(teacher, image=image, text=text, fusion=top, licences=licences)
         write_weights(model, files)
         val = prepared(corpus.val.images, image.size, draft.out, "prune: read val")
-        draft = dataclasses.replace(draft, student=files)
+        draft = dataclasses.replace(draft, student=files, hold_out=self.hold_out)
         without = ", ".join((*image.without, *text.without))
         measured = validate(model.eval(), files, corpus, val)
         return draft.with_metrics(
@@ -136,9 +144,11 @@ class Prune:
         """Make the student's image side in place."""
         import numpy as np
 
+        from compress.hold_out import learnt_from
         from compress.image_student import Photos, cut, meet_teacher
         from compress.models import image_tower
         from compress.prepared import prepared
+        from compress.projection import FIT
         from compress.scratch import start_afresh
 
         size = self.size or teacher.image.size
@@ -155,11 +165,12 @@ class Prune:
             )
         frames = prepared(corpus.train.images, store.header.augment.edge(size), draft.out, "prune: read train")
         photos = Photos(frames, store, size, (spec.mean, spec.std))
+        learnt = np.random.default_rng(draft.seed).permutation(learnt_from(corpus.train.label, self.hold_out))
         if self.image:
             model.image = self._another(teacher, draft.seed)
-            meet_teacher(model.image, photos, draft.seed)
+            meet_teacher(model.image, photos, np.sort(learnt[:FIT]))
         if self.image_params < 1 or self.image_blocks:
-            chosen = np.random.default_rng(draft.seed).permutation(len(frames))[: self.samples]
+            chosen = learnt[: self.samples]
             most = int(self.image_params * model.image.count())
             gone = cut(model.image, photos, most, self.image_blocks, chosen)
             spec = dataclasses.replace(spec, without=(*spec.without, *gone))

@@ -22,6 +22,9 @@ from compress.quantizers import Job, quantizer
 from runtimes import RecipeError
 
 if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
     from compress.data import Corpus, Split
     from runtimes import Array
 
@@ -92,11 +95,15 @@ class Quantize:
         import numpy as np
 
         from compress.feeds import text_rows
+        from compress.hold_out import learnt_from
         from compress.store import identity, open_store
 
         if tower == "image":
-            known, fresh = ((corpus.train, self.samples), (corpus.val, self.held_out))
-            return _image_feeds(model, *known, draft), _image_feeds(model, *fresh, draft)
+            known, fresh = learnt_from(corpus.train.label, draft.hold_out), np.arange(len(corpus.val.images))
+            return (
+                _image_feeds(model, corpus.train, known, self.samples, draft),
+                _image_feeds(model, corpus.val, fresh, self.held_out, draft),
+            )
         if tower == "fusion":
             return (
                 _fusion_feeds(model, corpus, "train", self.samples, draft.seed),
@@ -201,13 +208,14 @@ def measure_candidates(source: Path, made: Mapping[str, Path], feeds: Feeds) -> 
     return result
 
 
-def _image_feeds(model: ModelFiles, split: Split, count: int, draft: Draft) -> Feeds:
+def _image_feeds(model: ModelFiles, split: Split, rows: NDArray[np.int64], count: int, draft: Draft) -> Feeds:
+    """`count` images of those at `rows`."""
     import numpy as np
 
     from compress.prepared import prepared
 
     frames = prepared(split.images, model.image.size, draft.out, "quantize: read")
-    chosen = np.sort(np.random.default_rng(draft.seed).permutation(len(frames))[:count])
+    chosen = np.sort(np.random.default_rng(draft.seed).permutation(rows)[:count])
     return [{"image": np.array(frames[i : i + 1])} for i in chosen]
 
 

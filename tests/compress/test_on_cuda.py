@@ -2,8 +2,8 @@
 devices but no values, and every operation on two devices is an error, as it is on a GPU.
 
 Three things are done outside, for no fake tensor can do them: weights are read from files, `Module.to` moves them once,
-and NNCF places its quantizers (which is done on the CPU in any case). What asks for values ends there: which labels are
-known, which penalty a projection gets. Pruning itself, the driver and the figures of a GPU are not seen here at all.
+and NNCF places its quantizers (which is done on the CPU in any case). What asks for values ends there: which penalty a
+projection gets. Pruning itself, the driver and the figures of a GPU are not seen here at all.
 """
 
 from __future__ import annotations
@@ -20,7 +20,6 @@ import torch
 from tokenizers import Tokenizer
 from torch import Tensor, nn
 from torch._subclasses.fake_tensor import DataDependentOutputException, FakeTensorMode, unset_fake_temporarily
-from torch.nn import functional as F
 
 from compress import distilling, qat, teaching
 from compress.augment import Augment
@@ -30,7 +29,6 @@ from compress.distilling import Distilling
 from compress.draft import DatasetSpec, Draft, ModelFiles
 from compress.encode import Asker, class_vectors, encode_frames, encode_texts
 from compress.fake_quantize import insert_quantizers
-from compress.losses import cosines
 from compress.models.dual_encoder import DualEncoder, build, load_model, to_input
 from compress.projection import fit_projection
 from compress.schedule import warm_cosine
@@ -88,18 +86,11 @@ def really(make: Callable[..., DualEncoder]) -> Callable[..., DualEncoder]:
     return made
 
 
-def all_known(images: Tensor, classes: Tensor, label: Tensor, scale: Tensor | float, smoothing: float) -> Tensor:
-    """compress.losses.label_loss where every label is known: that is a question about values."""
-    return F.cross_entropy(scale * cosines(images, classes), label, label_smoothing=smoothing)
-
-
 @pytest.fixture(autouse=True)
 def _outside(monkeypatch: pytest.MonkeyPatch) -> None:
     few_images(monkeypatch)
     monkeypatch.setattr(teaching, "build", really(small_model))
     monkeypatch.setattr(distilling, "load_model", really(load_model))
-    for module in (teaching, distilling):
-        monkeypatch.setattr(module, "label_loss", all_known)
 
 
 def draft_of(kind: str, folder: Path) -> tuple[Draft, Corpus]:

@@ -22,6 +22,7 @@ from compress.models.text import minilm
 from compress.prepared import prepared
 from compress.questions import tokens
 from compress.steps.distill import Distill
+from compress.steps.embed import Embed
 from compress.steps.prune import Prune
 from compress.steps.teach import Teach
 from compress.store import Header, identity, open_store, write_store
@@ -201,7 +202,7 @@ def test_another_tower_starts_near_the_teacher_and_can_be_cut(teacher_draft: Dra
     model = load_model(files)
     frames = prepared(corpus.train.images, 64, tmp_path, "read")
     photos = Photos(frames, store, 64, (files.image.mean, files.image.std))
-    meet_teacher(model.image, photos, 0)
+    meet_teacher(model.image, photos, np.arange(len(frames)))
     with torch.no_grad():
         vectors = torch.nn.functional.normalize(model.encode_image(photos.batch(np.arange(32))), dim=1)
     assert float((vectors * torch.from_numpy(store.train[0][:32].copy())).sum(1).mean()) > 0.3
@@ -263,3 +264,28 @@ def test_targets_are_held_against_the_teacher_before_it_is_trained(teach: Teach,
 def test_targets_that_fit_pass() -> None:
     Prune(image_blocks=4, text_layers=2, text_options={"vocab": 8000}).check_after([Teach()])
     Prune().check_after([])
+
+
+def test_other_sizes_and_fresh_weights_are_tried_before_any_work() -> None:
+    vit = {"image": "timm_image", "image_options": {"model": "vit_tiny_patch16_224"}}
+    teach, says = Teach(**vit, size=224), r"timm_image takes no frames of 100 pixels"  # type: ignore[arg-type]
+    Embed(train_size=224).check_after([teach])
+    Distill(train_size=224).check_after([teach])
+    with pytest.raises(RecipeError, match=says):
+        Embed(train_size=100).check_after([teach])
+    with pytest.raises(RecipeError, match=says):
+        Distill(train_size=100).check_after([teach, Prune()])
+    with pytest.raises(RecipeError, match=says):
+        Distill(train_size=100).check_after([Teach(), Prune(**vit, size=224)])  # type: ignore[arg-type]
+    with pytest.raises(RecipeError, match=r"holds weights that it cannot draw anew; choose another image tower"):
+        Prune(inherit=False).check_after([teach])
+    with pytest.raises(RecipeError, match=r"embed\.train_size is of all views but the first; set embed\.views to 2"):
+        Embed(train_size=64, views=1)
+
+
+def test_one_view_has_no_other_size(student: tuple[ModelFiles, Draft]) -> None:
+    files, draft = student
+    corpus = open_dataset(DATA.name, DATA.fields).load()
+    store = open_store(draft.need("store", "test"), identity(draft.need("teacher", "test")), corpus.fingerprint)
+    with pytest.raises(RecipeError, match=r"distill\.train_size is of all views but the first, and the store has one"):
+        Distilling(Distill(batch=16, train_size=32), files, corpus, store, draft)

@@ -18,13 +18,19 @@ import numpy as np
 import pytest
 import torch
 
-from compress import distill, qat, study, study_measure
+from compress import distill, image_student, qat, study, study_measure
+from compress.data import open_dataset
 from compress.distilling import Distilling
 from compress.draft import Draft
+from compress.hold_out import held_out
+from compress.prepared import prepared
 from compress.recipe import Recipe, load_recipe
 from compress.steps import read_step, run_steps
 from compress.steps.distill import Distill
 from compress.steps.gate import Gate
+from compress.steps.prune import Prune
+from compress.steps.quantize import Quantize
+from compress.store import identity, open_store
 from compress.study_run import StudyRun
 from runtimes import GateFailed, RecipeError
 from tests.conftest import ROOT
@@ -70,7 +76,7 @@ STUDY = """
 recipe = "shop.toml"
 description = "A test."
 seeds = 1
-set = ["distill.hold_out=0.25", "distill.label=1"]
+set = ["prune.hold_out=0.25", "distill.label=1"]
 [[rows]]
 name = "float"
 [[rows]]
@@ -207,7 +213,7 @@ def test_nothing_is_done_twice_and_one_change_does_one_row_again(
         patch.setattr(StudyRun, "measure", fails)
         assert study.main(command(run, mine, "--set", "distill.batch=17")) == 130
     assert len(students(mine, "prune")) == 1
-    assert students(mine, "distill") == students(mine, "quantize") == [], "of settings that no row has any more"
+    assert students(mine, "distill"), "of other settings, which the next call may ask for again"
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="kills by POSIX signals")
@@ -257,7 +263,9 @@ def test_mistakes_are_told_before_any_work(run: Path, tmp_path: Path, capsys: py
     (other / ".pupil.json").write_text('{"recipe": "grocery"}')
     assert f"--from {other} is a run of the recipe 'grocery', and this study is of 'shop'; give a run" in said(of=other)
     (other / ".pupil.json").write_text('{"recipe": "shop"}')
-    wanted = f"--from {other} has no finished [teach], or not all of its files as they were made; run: python -m"
+    wanted = (
+        f"--from {other} has no finished [teach], or not all of its files as they were made; finish it: the command"
+    )
     assert wanted in said(of=other)
     assert "is not what --from" in said("--set", "data.licence='mine'")
     assert "timm has no model 'lcnet_05'" in said("--set", "prune.image_options.model='lcnet_05'")
@@ -300,14 +308,12 @@ def lesson(run: Path, out: Path) -> Callable[..., Distilling]:
     read = read_step(step, out.resolve())
     assert read is not None
     draft = read[1]
-    from compress.data import open_dataset
-    from compress.store import identity, open_store
-
     corpus = open_dataset(draft.dataset.name, draft.dataset.fields).load()
     store = open_store(draft.need("store", "test"), identity(draft.need("teacher", "test")), corpus.fingerprint)
 
-    def make(**fields: Any) -> Distilling:
-        return Distilling(Distill(batch=16, phrases=8, **fields), draft.need("student", "test"), corpus, store, draft)
+    def make(hold_out: float = 0.0, **fields: Any) -> Distilling:
+        asked, mine = Distill(batch=16, phrases=8, **fields), dataclasses.replace(draft, hold_out=hold_out)
+        return Distilling(asked, draft.need("student", "test"), corpus, store, mine)
 
     return make
 
@@ -331,12 +337,40 @@ def test_what_is_held_out_is_never_learnt_from(
         assert len(set(seen)) == most
         by_class = np.bincount(np.array(sorted(set(seen))) // TRAIN)
         assert by_class.tolist() == [most // 3] * 3
-    with pytest.raises(RecipeError, match=r"distill\.hold_out = 0\.9 leaves 6 train images: not one step; lower one"):
+    with pytest.raises(RecipeError, match=r"prune\.hold_out = 0\.9 leaves 6 train images: not one step; lower one"):
         lesson(hold_out=0.9)
-    with pytest.raises(RecipeError, match=r"distill\.hold_out is a share, from 0 to below 1, got 1"):
-        Distill(hold_out=1.0)
+    with pytest.raises(RecipeError, match=r"prune\.hold_out is a share, from 0 to below 1, got 1"):
+        Prune(hold_out=1.0)
     with pytest.raises(RecipeError, match="the weights of losses must not be negative"):
         Distill(label=-1.0)
+
+
+def test_nor_do_pruning_and_quantizing_see_it(out: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (step,) = students(out, "distill")
+    read = read_step(step, out.resolve())
+    assert read is not None
+    draft = dataclasses.replace(read[1], out=tmp_path, folder=tmp_path)
+    corpus = open_dataset(draft.dataset.name, draft.dataset.fields).load()
+    left_out = set(held_out(corpus.train.label, 0.25).tolist())
+    assert len(left_out) == 3 * TRAIN // 4
+    seen: set[int] = set()
+    really = image_student.augment_batch
+
+    def noted(frames: np.ndarray, rows: np.ndarray, *more: Any) -> np.ndarray:
+        seen.update(rows.tolist())
+        return really(frames, rows, *more)
+
+    monkeypatch.setattr(image_student, "augment_batch", noted)
+    lcnet = {"model": "lcnet_050"}
+    after = Prune(image="timm_image", image_options=lcnet, image_params=0.9, samples=128, hold_out=0.25).run(draft)
+    assert after.hold_out == 0.25
+    assert seen == set(range(3 * TRAIN)) - left_out
+
+    student = draft.need("student", "test")
+    feeds, _ = Quantize(samples=1000)._feeds("image", student, corpus, draft)
+    frames = prepared(corpus.train.images, student.image.size, tmp_path, "read")
+    known = {frame.tobytes() for feed in feeds for frame in feed["image"]}
+    assert known == {frames[row].tobytes() for row in range(3 * TRAIN) if row not in left_out}
 
 
 def test_the_label_loss_is_added_with_its_weight(lesson: Callable[..., Distilling]) -> None:
@@ -383,7 +417,7 @@ def test_training_with_rounding_in_any_case_leaves_out_what_is_held_out(
     monkeypatch.setattr(qat, "augment_batch", noted)
     monkeypatch.setattr(qat, "train", stops)
     with pytest.raises(
-        RecipeError, match=r"training with rounding needs 64 train images, and there are 54; set gate\.qat"
+        RecipeError, match=r"training with rounding needs 64 train images, and there are 54; leave it out"
     ):
         qat.retrain(draft, tmp_path, 2, 1e-4)
     monkeypatch.setattr(qat, "BATCH", 18)

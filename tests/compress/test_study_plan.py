@@ -8,7 +8,7 @@ import pytest
 
 from compress import installed
 from compress.cross_validate import teacher_recipes
-from compress.recipe import load_recipe, step_name
+from compress.recipe import step_name
 from compress.steps.distill import Distill
 from compress.study_plan import STUDIES, jobs_of, load_study, row_recipes
 from runtimes import RecipeError
@@ -117,8 +117,8 @@ def test_the_studies_that_come_with_it_can_be_read(name: str) -> None:
         ("distill.epochs=2", "distill.epoch=2", r"\[distill\] has no field 'epoch'"),
         (
             "distill.contrast=0.5",
-            "distill.hold_out=0.5",
-            "rows of a study must hold out the same images: set distill.hold",
+            "prune.hold_out=0.5",
+            "rows of a study must hold out the same images: set prune.hold",
         ),
     ],
 )
@@ -149,13 +149,6 @@ def test_other_refusals(file: Path) -> None:
         RecipeError, match="recipe tiny has no step that makes a store: there is nothing for students to"
     ):
         row_recipes(load_study(file))
-
-
-def test_nothing_behind_the_equals_sign_is_the_default(file: Path) -> None:
-    (distill,) = (
-        step for step in load_recipe(file.parent / "tiny.toml", ["distill.batch="]).steps if isinstance(step, Distill)
-    )
-    assert distill.batch == Distill().batch != 16
 
 
 def test_a_study_that_changes_makes_no_step_run_again(tmp_path: Path) -> None:
