@@ -138,7 +138,7 @@ def test_a_record_that_cannot_be_read_is_empty(tmp_path: Path, text: str) -> Non
     assert read_record(tmp_path / "step.json") == {}
 
 
-@pytest.mark.parametrize("step", ["teach", "distill"])
+@pytest.mark.parametrize("step", [pytest.param("teach", marks=pytest.mark.long), "distill"])
 def test_training_that_was_killed_goes_on_from_inside_and_ends_in_the_same_weights(
     tmp_path: Path, step: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

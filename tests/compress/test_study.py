@@ -216,6 +216,7 @@ def test_nothing_is_done_twice_and_one_change_does_one_row_again(
     assert students(mine, "distill"), "of other settings, which the next call may ask for again"
 
 
+@pytest.mark.long
 @pytest.mark.skipif(sys.platform == "win32", reason="kills by POSIX signals")
 def test_killed_inside_of_training_it_goes_on_there_and_ends_alike(
     run: Path, out: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
