@@ -16,7 +16,7 @@ import sdk
 from benchmarks.evaluate import Cell, Result, evaluate
 from benchmarks.stats import clustered, wilson
 from benchmarks.timing import paired_latency
-from compress.attempt import read_record
+from compress.attempt import read_record, write_record
 from compress.data import open_dataset
 from compress.deploy import evalset
 from compress.engines import cpu_targets
@@ -57,9 +57,7 @@ class Ablation:
         if row.get("key") != done.key or not all((self._out / name).exists() for name in row["bundles"]):
             self._folder.mkdir(exist_ok=True)
             row = {"key": done.key, "step": done.name, "bundles": [], **self._measured(done)}
-            new = file.with_suffix(".new")
-            new.write_text(json.dumps(row), encoding="utf-8")
-            new.replace(file)
+            write_record(file, row)
         self.rows.append({**row, "seconds": done.draft.seconds[done.name]})
         table = {"recipe": self._recipe, "seed": done.draft.seed, "split": "val", "rows": self.rows}
         for path, text in zip(self.files, (json.dumps(table, indent=1) + "\n", self.markdown()), strict=True):

@@ -6,6 +6,7 @@ other file may be half written, and goes.
 
 import json
 import shutil
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -32,9 +33,7 @@ def begin(building: Path, key: str, keep: bool) -> float:
         shutil.rmtree(building)
     building.mkdir(parents=True, exist_ok=True)
     # Not over the old one: a kill between would leave checkpoints without their key.
-    new = building / f"{RECORD}.new"
-    new.write_text(json.dumps({"key": key, "seconds": round(seconds, 2)}), encoding="utf-8")
-    new.replace(building / RECORD)
+    write_record(building / RECORD, {"key": key, "seconds": round(seconds, 2)})
     return seconds
 
 
@@ -55,3 +54,10 @@ def read_record(file: Path) -> dict[str, Any]:
     except (OSError, ValueError):
         return {}
     return record if isinstance(record, dict) else {}
+
+
+def write_record(file: Path, record: Mapping[str, Any]) -> None:
+    """Write a JSON object, whole or not at all. Raises OSError when the disk is full."""
+    new = file.with_name(f"{file.name}.new")
+    new.write_text(json.dumps(record), encoding="utf-8")
+    new.replace(file)

@@ -17,12 +17,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-from numpy.typing import NDArray
-
-from benchmarks.stats import clustered_drop, wilson
-from compress.attempt import read_record
+from compress.attempt import read_record, write_record
 from compress.command import Parser, exit_code
+from compress.cross_validate_tables import markdown, table_of
 from compress.data import open_dataset
 from compress.distill import check_space
 from compress.draft import Draft
@@ -30,7 +27,6 @@ from compress.recipe import Recipe, Step, load_recipe, step_name
 from compress.steps import WORK, check_steps, on_key, package_version, run_from, step_key
 from compress.study import GO_ON, MARKER, check_out
 from compress.study_plan import Study, load_study
-from compress.tables import Row, grid, interval, percent
 from runtimes import RecipeError
 
 if TYPE_CHECKING:
@@ -121,72 +117,9 @@ def measure(job: Job, out: Path, errors: Console) -> dict[str, Any]:
     classes = class_vectors(model, Tokenizer.from_file(str(teacher.text.tokenizer)), corpus.labels)
     right = "".join("1" if each else "0" for each in correct(vectors, classes, corpus.val.label))
     record = {"key": job.key, "correct": right, "seconds": draft.seconds[TEACH]}
-    new = file.with_suffix(".new")
-    new.write_text(json.dumps(record), encoding="utf-8")
-    new.replace(file)
+    write_record(file, record)
     shutil.rmtree(folder)
     return record
-
-
-def table_of(study: Study, recipe: str, done: dict[str, list[dict[str, Any]]], folds: int) -> dict[str, Any]:
-    """What the rows come to, as JSON. `done`: row -> the figures of its folds, in order; a row is compared with the one
-    before it, or that it is on, over the folds that both have."""
-    rows = []
-    for row in study.rows:
-        mine, other = done[row.name], study.compared(row)
-        if not mine:
-            continue
-        right = _bools(mine)
-        theirs = done[other.name][: len(mine)] if other else []
-        gain = None
-        if theirs:
-            after, before = _bools(mine[: len(theirs)]), _bools(theirs)
-            gain = dataclasses.asdict(clustered_drop(after, before, np.arange(len(after))))
-        rows.append(
-            {
-                "name": row.name,
-                "against": other.name if other else None,
-                "settings": list(row.set),
-                "top1": dataclasses.asdict(wilson(right)),
-                "by_fold": [float(_bools([each]).mean()) for each in mine],
-                "gain": gain,
-                "seconds": sum(each["seconds"] for each in mine),
-            }
-        )
-    about = {"study": study.name, "description": study.description, "recipe": recipe}
-    return {**about, "schedule": list(study.set), "folds": folds, "rows": rows}
-
-
-def markdown(table: dict[str, Any]) -> str:
-    """cross_validation.md."""
-    lines: list[Row] = [("row", "top-1", "of each fold", "points won", "over", "seconds", "settings")]
-    for row in table["rows"]:
-        folds = " / ".join(f"{100 * each:.1f}" for each in row["by_fold"])
-        gain = (interval(row["gain"], 2), row["against"]) if row["gain"] else ("-", "-")
-        settings = " ".join(f"`{text}`" for text in row["settings"]) or "-"
-        lines.append(
-            (
-                row["name"],
-                f"{percent(row['top1'])} (n={row['top1']['n']})",
-                folds,
-                *gain,
-                f"{row['seconds']:.0f}",
-                settings,
-            )
-        )
-    return (
-        f"# {table['study']}\n\n{table['description']}\n\nTeachers of the recipe {table['recipe']}, each trained on "
-        f"{table['folds'] - 1} of {table['folds']} parts of the train and validation photos and measured in torch on "
-        "the part that is left; a part is a stretch of each class's photos in the order of their names. The test split "
-        "is not read. Schedule of all rows: "
-        f"{', '.join(f'`{text}`' for text in table['schedule']) or 'the recipe itself'}. Brackets hold 95 % intervals "
-        "over photos; photos of one scene are alike, so in truth they are wider. A row has its own settings and those "
-        f"of the row that it is on.\n\n{grid(lines)}"
-    )
-
-
-def _bools(records: Sequence[dict[str, Any]]) -> NDArray[np.bool_]:
-    return np.array([letter == "1" for each in records for letter in each["correct"]])
 
 
 def _command(asked: argparse.Namespace) -> None:
@@ -205,6 +138,8 @@ def _command(asked: argparse.Namespace) -> None:
 
     (out / WORK / "folds").mkdir(parents=True, exist_ok=True)
     (out / MARKER).write_text(json.dumps({"study": study.name, "version": package_version()}), encoding="utf-8")
+    for job in {job.start: job for job in jobs}.values():  # what is wrong with the photos, before any work
+        getattr(open_dataset(job.recipe.dataset.name, job.recipe.dataset.fields), "verify", lambda out: None)(out)
     errors, text = Console(stderr=True, highlight=False, soft_wrap=True), ""
     done: dict[str, list[dict[str, Any]]] = {row.name: [] for row in study.rows}
     for place, job in enumerate(jobs, 1):

@@ -4,13 +4,12 @@ they have in common, and a killed study goes on where it was."""
 from __future__ import annotations
 
 import dataclasses
-import json
 import shutil
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from compress.attempt import read_record
+from compress.attempt import read_record, write_record
 from compress.data import open_dataset
 from compress.draft import Draft
 from compress.installed import environment
@@ -163,10 +162,7 @@ class StudyRun:
 
     def _write(self, key: str, figures: dict[str, Any]) -> dict[str, Any]:
         record = {"key": key, **figures}
-        file = self._file(key)
-        new = file.with_suffix(".new")
-        new.write_text(json.dumps(record), encoding="utf-8")
-        new.replace(file)
+        write_record(self._file(key), record)
         return record
 
 

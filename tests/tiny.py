@@ -9,6 +9,28 @@ import pytest
 from compress.data import easy_vqa
 from compress.recipe import Recipe, load_recipe
 
+# A recipe's first part, for photos: a small tower in its smallest size.
+SHOP = """
+name = "shop"
+disk_mb = 10
+[data]
+name = "photos"
+[teach]
+image = "timm_image"
+image_options = { model = "lcnet_050" }
+text_options = { vocab = 3000 }
+size = 32
+dim = 16
+max_length = 12
+epochs = 1
+batch = 8
+label = 1.0
+[embed]
+views = 2
+phrases = 40
+held_out = 10
+words = 50
+"""
 TINY = """
 name = "tiny"
 [data]

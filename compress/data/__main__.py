@@ -10,32 +10,21 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from compress.command import Parser, complain
+from compress.command import Parser, exit_code
 from compress.fetch import API, RAW, SAME_COMMAND, Source, fetch
-from compress.installed import INSTALL, OURS
 from compress.named import did_you_mean, names_in
-from runtimes import PupilError, RecipeError
+from runtimes import RecipeError
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """The command; returns the exit code."""
-    try:
-        asked = _parser().parse_args(arguments)
-        files = fetch(source_of(asked.name), asked.fetch, asked.api, asked.raw)
-    except PupilError as error:
-        complain(f"error: {error}")
-        return 2
-    except ImportError as error:
-        if (error.name or "").partition(".")[0] in OURS:
-            raise  # a mistake of ours, not a package that is missing
-        complain(f"error: the maker's packages are not all here ({error}); run: {INSTALL}")
-        return 2
-    except KeyboardInterrupt:
-        complain(f"interrupted; {SAME_COMMAND}")
-        return 130
+    return exit_code(lambda: _command(_parser().parse_args(arguments)), SAME_COMMAND)
+
+
+def _command(asked: argparse.Namespace) -> None:
+    files = fetch(source_of(asked.name), asked.fetch, asked.api, asked.raw)
     print(f"{asked.name}: {files} files, all checked, in {asked.fetch}")
     print(f"next: python -m compress.distill {asked.name} --set data.root={asked.fetch}")
-    return 0
 
 
 def source_of(name: str) -> Source:

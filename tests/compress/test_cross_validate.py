@@ -16,24 +16,8 @@ from compress.study_plan import STUDIES, load_study
 from compress.teaching import Lesson
 from runtimes import RecipeError
 from tests.photos import folder_shop
+from tests.tiny import SHOP
 
-RECIPE = """
-name = "shop"
-disk_mb = 10
-[data]
-name = "photos"
-[teach]
-image = "timm_image"
-image_options = { model = "lcnet_050" }
-text_options = { vocab = 3000 }
-size = 32
-dim = 16
-max_length = 12
-epochs = 1
-batch = 8
-label = 1.0
-[embed]
-"""
 STUDY = """
 recipe = "shop.toml"
 description = "Two of them."
@@ -48,7 +32,7 @@ set = ["teach.fit=true"]
 
 @pytest.fixture
 def study(tmp_path: Path) -> Path:
-    (tmp_path / "shop.toml").write_text(RECIPE)
+    (tmp_path / "shop.toml").write_text(SHOP)
     (tmp_path / "mine.toml").write_text(STUDY)
     counts = {f"{split}/{name}": n for split, n in (("train", 10), ("val", 2), ("test", 1)) for name in ("pear", "fig")}
     folder_shop(tmp_path / "photos", counts)
@@ -117,6 +101,14 @@ def test_killed_it_goes_on_and_ends_alike(
 
     monkeypatch.setattr(cross_validate, "run_from", None)
     assert run(study) == 0, "all is measured"
+
+
+def test_photos_are_looked_at_before_any_work(study: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (study.parent / "photos/train/pear/003.jpg").write_bytes(b"no photo")
+    assert run(study) == 2
+    said = capsys.readouterr().err
+    assert "unreadable" in said
+    assert "plain, fold" not in said
 
 
 def test_mistakes_are_told(study: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -103,8 +103,13 @@ def wanted(hub: GitHub) -> dict[str, bytes]:
 
 
 def there(target: Path) -> dict[str, bytes]:
-    files = (path for path in target.rglob("*") if path.is_file() and path.name != MARKER)
-    return {path.relative_to(target).as_posix(): path.read_bytes() for path in files}
+    """Path in the folder -> bytes. A fetch may be running: a .part that has just got its name is looked up again."""
+    while True:
+        files = (path for path in target.rglob("*") if path.is_file() and path.name != MARKER)
+        try:
+            return {path.relative_to(target).as_posix(): path.read_bytes() for path in files}
+        except FileNotFoundError:
+            continue
 
 
 def test_a_fetch_is_the_folder_at_the_top_and_a_second_one_asks_for_nothing(hub: GitHub, tmp_path: Path) -> None:

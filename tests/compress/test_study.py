@@ -35,26 +35,11 @@ from compress.study_run import StudyRun
 from runtimes import GateFailed, RecipeError
 from tests.conftest import ROOT
 from tests.photos import folder_shop
+from tests.tiny import SHOP
 
-RECIPE = """
-name = "shop"
-[data]
-name = "photos"
-[teach]
-image = "timm_image"
-image_options = { model = "lcnet_050" }
-text_options = { vocab = 3000 }
-size = 32
-dim = 16
-max_length = 12
-epochs = 1
-batch = 16
-label = 1.0
-[embed]
-views = 2
-phrases = 40
-held_out = 10
-words = 50
+RECIPE = (
+    SHOP
+    + """
 [prune]
 image = "timm_image"
 image_options = { model = "lcnet_035" }
@@ -72,6 +57,7 @@ held_out = 8
 [gate]
 [pack]
 """
+)
 STUDY = """
 recipe = "shop.toml"
 description = "A test."
@@ -372,6 +358,22 @@ def test_nor_do_pruning_and_quantizing_see_it(out: Path, tmp_path: Path, monkeyp
     frames = prepared(corpus.train.images, student.image.size, tmp_path, "read")
     known = {frame.tobytes() for feed in feeds for frame in feed["image"]}
     assert known == {frames[row].tobytes() for row in range(3 * TRAIN) if row not in left_out}
+
+
+def test_without_a_labelled_photo_there_is_nothing_to_measure_on(
+    out: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    really = study_measure.evalset
+    monkeypatch.setattr(
+        study_measure,
+        "evalset",
+        lambda *given: dataclasses.replace(whole := really(*given), label=np.full_like(whole.label, -1)),
+    )
+    (step,) = students(out, "prune")
+    read = read_step(step, out.resolve())
+    assert read is not None
+    with pytest.raises(RecipeError, match="no validation image with a known label; a study has nothing to measure on"):
+        study_measure.Yardstick(read[1], tmp_path, 0.25)
 
 
 def test_the_label_loss_is_added_with_its_weight(lesson: Callable[..., Distilling]) -> None:
