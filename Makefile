@@ -10,7 +10,7 @@ check: test  ## everything CI runs
 	$(PYTHON) -m mypy
 
 slow:  ## full training runs held against the bars, a run killed in every step, QAT in the gate; over half an hour
-	$(PYTHON) -m pytest -m long
+	$(PYTHON) -m pytest -n 0 -m long
 
 readme: ## put the table of the last run into README.md
 	$(PYTHON) -m compress.report out/easy_vqa --readme README.md

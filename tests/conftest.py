@@ -11,6 +11,23 @@ import pytest
 
 from tests.bundles import build_colour_bundle
 
+if "PYTEST_XDIST_WORKER" in os.environ:  # a thread per worker; two training side by side only get in each other's way
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+
+def pytest_itemcollected(item: pytest.Item) -> None:
+    """With several workers a file stays on one, and what reads the short run on the one that made it."""
+    item.add_marker(pytest.mark.xdist_group("short_run" if reads_short_run(item) else item.path.name))
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The short run first: nothing else takes as long, and the other workers have the rest to do meanwhile."""
+    items.sort(key=lambda item: not reads_short_run(item))
+
+
+def reads_short_run(item: pytest.Item) -> bool:
+    return "short_run" in getattr(item, "fixturenames", [])
+
 
 @pytest.fixture(scope="session")
 def colours(tmp_path_factory: pytest.TempPathFactory) -> Path:
