@@ -82,11 +82,12 @@ def golden_arrays(
 ) -> dict[str, Array]:
     """The input half of golden.npz: raw frames (uint8 (H, W, 3), any size), texts, and the feeds made from both.
 
-    `worst` is uint8 (S, S, 3), already at the model's size; it becomes the last image row. Without a tokenizer the
+    A frame of the model's size is its feed, and not stored twice. `worst` is uint8 (S, S, 3), already at the model's size; it becomes the last image row. Without a tokenizer the
     texts are left out. The feeds of the fusion tower, and the output half, `out/<tower>/<variant>/<port>`, are added by
     whoever ran the graphs.
     """
-    arrays: dict[str, Array] = {f"raw/{i}": frame for i, frame in enumerate(frames)}
+    square = (spec.size, spec.size)
+    arrays: dict[str, Array] = {f"raw/{i}": frame for i, frame in enumerate(frames) if frame.shape[:2] != square}
     rows = [prepare(frame, spec.size, spec.resize, spec.crop) for frame in frames]
     arrays["feed/image/image"] = np.stack([*rows, worst])
     if tokenizer is not None:
@@ -149,15 +150,16 @@ def _verify_feeds(bundle: Bundle) -> list[Verdict]:
     golden, spec = bundle.golden, bundle.manifest.image
     verdicts = []
     try:
-        raw = [golden[f"raw/{index}"] for index in range(len(golden["feed/image/image"]) - 1)]
-        made = np.stack([prepare(frame, spec.size, spec.resize, spec.crop) for frame in raw]).astype(int)
-        worst = int(np.abs(made - golden["feed/image/image"][:-1]).max())
+        feed = golden["feed/image/image"][:-1]
+        rows = [index for index in range(len(feed)) if f"raw/{index}" in golden]
+        made = [prepare(golden[f"raw/{index}"], spec.size, spec.resize, spec.crop) for index in rows]
+        worst = int(np.abs(np.stack(made).astype(int) - feed[rows]).max())
         verdicts.append(Verdict("frames", "sdk", spec.resize, worst, 1, worst <= 1))
         if bundle.manifest.text is not None:
             tokens = Tokenizer.of(bundle)([str(text) for text in golden["texts"]])
             wrong = int((tokens.ids != golden["feed/text/ids"]).sum() + (tokens.mask != golden["feed/text/mask"]).sum())
             verdicts.append(Verdict("tokens", "sdk", "exact", wrong, 0, wrong == 0))
-    except (KeyError, TypeError, ValueError) as error:  # ValueError: FeedError, and arrays that do not fit each other
+    except (LookupError, TypeError, ValueError) as error:  # ValueError: FeedError, and arrays that do not fit each other
         raise BundleError(f"{bundle.path}: golden.npz lacks the raw frames and texts of its feeds: {error}") from error
     return verdicts
 

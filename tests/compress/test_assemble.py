@@ -182,9 +182,9 @@ def test_a_bundle_that_answers_proves_itself_on_both_engines(answering: ModelFil
     assert bundle.golden["feed/fusion/image"].shape == (4, 1, 16)
     assert bundle.golden["out/fusion/fp32/logits"].shape == (4, 4)
     assert bundle.golden["out/image/fp32/tokens"].shape == (5, 1, 16)
-    sides = [bundle.golden[f"raw/{place}"].shape[:2] for place in range(4)]
+    sides = [array.shape[:2] for name, array in sorted(bundle.golden.items()) if name.startswith("raw/")]
     size = manifest.image.size
-    assert min(sides[0]) > 4 * size and size < min(sides[1]) < 2 * size and sides[2:] == [(size, size)] * 2
+    assert min(sides[0]) > 4 * size and size < min(sides[1]) < 2 * size and len(sides) == 2
     verdicts = verify(bundle)
     assert all(verdict.passed for verdict in verdicts), verdicts
     assert {(v.subject, v.target) for v in verdicts if v.target != "sdk"} == {
