@@ -82,9 +82,9 @@ def golden_arrays(
 ) -> dict[str, Array]:
     """The input half of golden.npz: raw frames (uint8 (H, W, 3), any size), texts, and the feeds made from both.
 
-    A frame of the model's size is its feed, and not stored twice. `worst` is uint8 (S, S, 3), already at the model's size; it becomes the last image row. Without a tokenizer the
-    texts are left out. The feeds of the fusion tower, and the output half, `out/<tower>/<variant>/<port>`, are added by
-    whoever ran the graphs.
+    A frame of the model's size is its feed, and not stored twice. `worst` is uint8 (S, S, 3), already at the model's
+    size; it becomes the last image row. Without a tokenizer the texts are left out. The feeds of the fusion tower, and
+    the output half, `out/<tower>/<variant>/<port>`, are added by whoever ran the graphs.
     """
     square = (spec.size, spec.size)
     arrays: dict[str, Array] = {f"raw/{i}": frame for i, frame in enumerate(frames) if frame.shape[:2] != square}
@@ -159,7 +159,7 @@ def _verify_feeds(bundle: Bundle) -> list[Verdict]:
             tokens = Tokenizer.of(bundle)([str(text) for text in golden["texts"]])
             wrong = int((tokens.ids != golden["feed/text/ids"]).sum() + (tokens.mask != golden["feed/text/mask"]).sum())
             verdicts.append(Verdict("tokens", "sdk", "exact", wrong, 0, wrong == 0))
-    except (LookupError, TypeError, ValueError) as error:  # ValueError: FeedError, and arrays that do not fit each other
+    except (LookupError, TypeError, ValueError) as error:  # ValueError: FeedError, arrays that do not fit each other
         raise BundleError(f"{bundle.path}: golden.npz lacks the raw frames and texts of its feeds: {error}") from error
     return verdicts
 
