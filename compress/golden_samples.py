@@ -24,7 +24,7 @@ from sdk.text import Tokenizer, Tokens
 # Times what engines differ by: what a device may differ by.
 ROOM = 4.0
 # Pixels a side that a golden frame shows; more of a photo proves no more, and is most of golden.npz.
-DETAIL = 128
+DETAIL = 96
 
 
 @dataclass(frozen=True)
