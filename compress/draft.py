@@ -94,7 +94,8 @@ class ModelFiles:
 
 @dataclass(frozen=True)
 class Pace:
-    """A training of `steps` steps with `batch` images each took `seconds` a step (their median) on `device`."""
+    """A training of `steps` steps with `batch` images each took `seconds` a step on `device`: their mean, since some
+    steps do more than others."""
 
     steps: int
     batch: int

@@ -32,7 +32,7 @@ SHARE = 0.05
 
 @dataclass
 class State:
-    """What a training changes, all of it in its checkpoint. `seconds`: the median time of a step, without saving."""
+    """What a training changes, all of it in its checkpoint. `seconds`: the mean time of a step, without saving."""
 
     model: nn.Module
     optimizer: Optimizer
@@ -50,7 +50,7 @@ def train(
     checkpoint: Path,
     average: float = 0.0,
 ) -> float:
-    """Train `model` for `steps` steps; `loss_of(step)` is the loss of that step's batch, a scalar. Returns the median
+    """Train `model` for `steps` steps; `loss_of(step)` is the loss of that step's batch, a scalar. Returns the mean
     seconds of the steps that were taken now, checkpoints not counted, or of the run before if none was left to take.
 
     `checkpoint`: the file that holds the state; training goes on from it when it is there. `title` is what the bar
@@ -83,7 +83,7 @@ def train(
             times.append(time.perf_counter() - began)
             # The last one too: what comes after training in the same step of the recipe may be killed as well.
             if time.monotonic() - saved >= pause or step + 1 == steps:
-                started, state.seconds = time.monotonic(), statistics.median(times)
+                started, state.seconds = time.monotonic(), statistics.fmean(times)
                 _save(checkpoint, state, step + 1)
                 saved = time.monotonic()
                 pause = max(pause, (saved - started) / SHARE)
