@@ -139,11 +139,7 @@ def markdown(report: dict[str, Any]) -> str:
         f"\n## Words never seen in training\n\n{len(words) - len(unread)} of {len(words)} tokenize without an unknown "
         f"token ({', '.join(words)}).\n",
         "\n## What each step cost and measured\n\n" + grid(step_rows(report)),
-        *(
-            ["\n## Training\n\nThe mean time of a step, without saving.\n\n" + grid(trained)]
-            if len(trained) > 1
-            else []
-        ),
+        *(["\n## Training\n\nThe mean time of a step.\n\n" + grid(trained)] if len(trained) > 1 else []),
         *(["\n## Quantizers that were tried\n\n" + grid(candidates)] if len(candidates) > 1 else []),
         "\n## Measured on\n\n" + "\n".join(f"- {key}: {_plain(value)}" for key, value in report["machine"].items()),
         "- versions: " + ", ".join(f"{name} {version}" for name, version in report["versions"].items()) + "\n",
