@@ -60,7 +60,7 @@ def _cell(figure: Any, photo: Photo, corner: tuple[float, float], side: tuple[fl
         spine.set(color=COLOURS[mark] if mark == "wrong" else EDGE, linewidth=3 if mark == "wrong" else 1)
     y = upper - high - 0.06 * high / SIDE
     for index, words in enumerate(texts):
-        lines = textwrap.wrap(words, LETTERS, max_lines=2, placeholder="…")
+        lines = textwrap.wrap(words.replace(" %", "\u00a0%"), LETTERS, max_lines=2, placeholder="…")
         colour = COLOURS[mark] if index == 0 else PLAIN
         where = {"ha": "center", "va": "top", "fontsize": SIZE, "linespacing": 1.1}
         text = figure.text(left + wide / 2, y, "\n".join(lines), color=colour, parse_math=False, **where)
