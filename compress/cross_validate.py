@@ -12,7 +12,7 @@ import dataclasses
 import json
 import shutil
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -90,7 +90,8 @@ def jobs_of(recipes: dict[str, Recipe], folds: int) -> list[Job]:
 
 def measure(job: Job, out: Path, errors: Console) -> dict[str, Any]:
     """Train the job's teacher in the folder `out`, or go on with it, and return its figures: `correct` has a letter per
-    photo of the fold, 1 for right. Kept under the job's key; the weights are not."""
+    photo of the fold, 1 for right, and `val` 1 where the data set has the photo for validation. Kept under the job's
+    key; the weights are not."""
     from tokenizers import Tokenizer
 
     from compress.encode import class_vectors, correct, encode_frames
@@ -115,11 +116,21 @@ def measure(job: Job, out: Path, errors: Console) -> dict[str, Any]:
     frames = prepared(corpus.val.images, teacher.image.size, out, "cross-validate: read")
     vectors = encode_frames(model, frames, (teacher.image.mean, teacher.image.std))
     classes = class_vectors(model, Tokenizer.from_file(str(teacher.text.tokenizer)), corpus.labels)
-    right = "".join("1" if each else "0" for each in correct(vectors, classes, corpus.val.label))
-    record = {"key": job.key, "correct": right, "seconds": draft.seconds[TEACH]}
+    fields = {**draft.dataset.fields, "fold": ""}
+    own = set(open_dataset(draft.dataset.name, fields).load().val.images)
+    record = {
+        "key": job.key,
+        "correct": _letters(correct(vectors, classes, corpus.val.label)),
+        "val": _letters(path in own for path in corpus.val.images),
+        "seconds": draft.seconds[TEACH],
+    }
     write_record(file, record)
     shutil.rmtree(folder)
     return record
+
+
+def _letters(marks: Iterable[Any]) -> str:
+    return "".join("1" if mark else "0" for mark in marks)
 
 
 def _command(asked: argparse.Namespace) -> None:

@@ -91,6 +91,7 @@ def test_killed_it_goes_on_and_ends_alike(
     assert [row["name"] for row in table["rows"]] == ["plain", "fitted"]
     for row in table["rows"]:
         assert row["top1"]["n"] == 24, "every photo but those of test"
+        assert row["val_top1"]["n"] == 4, "those that the shop has for validation"
         assert np.mean(row["by_fold"]) == pytest.approx(row["top1"]["value"])
     one, two = table["rows"]
     assert one["gain"] is None
