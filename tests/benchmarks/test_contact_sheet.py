@@ -154,6 +154,15 @@ def test_texts_keep_to_their_place(columns: int, monkeypatch: pytest.MonkeyPatch
     assert min(usual) >= 7
 
 
+def test_a_number_keeps_its_percent_sign(monkeypatch: pytest.MonkeyPatch) -> None:
+    from matplotlib.figure import Figure
+
+    drawn: list[Figure] = []
+    monkeypatch.setattr(Figure, "savefig", lambda self, *a, **k: drawn.append(self))
+    draw([(colour_frame("red", 64), ["valio vanilla yoghurt 86 %"], "right")], 1, [], ".png")
+    assert [text.get_text() for text in drawn[0].texts] == ["valio vanilla yoghurt\n86\u00a0%"]
+
+
 def test_a_big_photo_is_made_small_before_the_next_is_read(tmp_path: Path) -> None:
     big = np.zeros((3000, 4000, 3), np.uint8)
     assert small(big).shape == (285, 380, 3)
