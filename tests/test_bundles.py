@@ -13,10 +13,9 @@ NAMES = ("grocery", "grocery-xs")
 
 
 @pytest.mark.parametrize("name", NAMES)
-@pytest.mark.parametrize("on", ["ov:cpu", "ort:cpu"])
-def test_a_bare_name_answers(name: str, on: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_bare_name_answers(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    with sdk.load(name, on=on) as student:  # it answers its golden inputs rightly, or this raises
+    with sdk.load(name) as student:  # on an engine that answers the golden inputs rightly: not every CPU's int8 does
         frame = student.bundle.golden["feed/image/image"][0]
         first = student.classify(frame, k=3)
         assert len(first) == 3 and {answer.label for answer in first} <= set(student.labels)
