@@ -109,7 +109,8 @@ class Distilling:
         )
         if self._classes is None:
             return loss
-        return loss + asked.label * label_loss(images, self._classes, self._label[chosen], scale, asked.smoothing)
+        logits = scale * cosines(images, self._classes)
+        return loss + asked.label * label_loss(logits, self._label[chosen], asked.smoothing)
 
     def _answer(
         self, questions: Questions, spatial: Tensor, chosen: NDArray[np.int64], view: int, rng: np.random.Generator

@@ -55,15 +55,13 @@ def answer_loss(student: Tensor, teacher: Tensor) -> Tensor:
     return _divergence(student, teacher)
 
 
-def label_loss(images: Tensor, classes: Tensor, label: Tensor, scale: Tensor | float, smoothing: float) -> Tensor:
-    """Cross-entropy of labels against each other as on the device: by `scale` times the cosines of images and classes.
+def label_loss(logits: Tensor, label: Tensor, smoothing: float) -> Tensor:
+    """Cross-entropy of labels against each other.
 
-    `images` float32 (N, D); `classes` (K, D); `label` int64 (N,), -1 where not known: such rows take no part.
-    `smoothing` of the truth, 0..1 (Szegedy et al. 2016, arXiv 1512.00567). Returns the mean, a scalar in nats; 0 where
-    no label is known.
+    `logits` float32 (N, K); `label` int64 (N,), -1 where not known: such rows take no part. `smoothing` of the truth,
+    0..1 (Szegedy et al. 2016, arXiv 1512.00567). Returns the mean, a scalar in nats; 0 where no label is known.
     """
     # A sum, for a mean over none would be NaN; no question about values, for which a GPU would have to be waited for.
-    logits = scale * cosines(images, classes)
     total = F.cross_entropy(logits, label, ignore_index=-1, label_smoothing=smoothing, reduction="sum")
     return total / (label >= 0).sum().clamp(min=1)
 

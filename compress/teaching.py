@@ -31,8 +31,9 @@ if TYPE_CHECKING:
 
 
 class Lesson:
-    """`model`: the teacher in training. `steps`, `head_steps`: how many there are of each kind: all but the text tower,
-    answers on stored features. All randomness is of (seed, epoch or step)."""
+    """`model`: the teacher in training; `learner`: that and the classifier that is thrown away. `steps`, `head_steps`:
+    how many there are of each kind: all but the text tower, answers on stored features. All randomness is of (seed,
+    epoch or step)."""
 
     def __init__(self, asked: "Teach", shape: Shape, corpus: Corpus, draft: Draft) -> None:
         torch.manual_seed(draft.seed)
@@ -48,6 +49,10 @@ class Lesson:
         self.head_steps = asked.head_epochs * self._rounds if corpus.answers else 0
         self.model = build(shape).to(memory_format=torch.channels_last)
         self.model.text.tower.requires_grad_(False)
+        self._classifier: nn.Linear | None = None
+        if asked.classifier:
+            self._classifier = nn.Linear(int(self.model.image.tower.width), len(corpus.labels))  # type: ignore[arg-type]
+        self.learner = nn.ModuleList(part for part in (self.model, self._classifier) if part is not None)
         self._read(corpus, shape)
 
     def _read(self, corpus: Corpus, shape: Shape) -> None:
@@ -97,7 +102,7 @@ class Lesson:
     def optimizer(self) -> Optimizer:
         """The tower learns at `lr`, what is fresh at `projection_lr`."""
         tower = set(self.model.image.tower.parameters())
-        fresh = [p for p in self.model.parameters() if p.requires_grad and p not in tower]
+        fresh = [p for p in self.learner.parameters() if p.requires_grad and p not in tower]
         groups = [
             {"params": list(self.model.image.tower.parameters()), "lr": self._asked.lr},
             {"params": fresh, "lr": self._asked.projection_lr},
@@ -130,9 +135,11 @@ class Lesson:
         if asked.margin:
             loss = loss + asked.margin * max_margin_loss(near, matches)
         if asked.label:
-            classes = self._owner @ self._unit(self._prompts)
-            right = label_loss(images, classes, self._label[chosen], model.scale(), asked.smoothing)
-            loss = loss + asked.label * right
+            near = cosines(images, self._owner @ self._unit(self._prompts))
+            loss = loss + asked.label * label_loss(model.scale() * near, self._label[chosen], asked.smoothing)
+        if self._classifier is not None:
+            guess = self._classifier(pooled)
+            loss = loss + asked.classifier * label_loss(guess, self._label[chosen], asked.smoothing)
         return loss
 
     @cached_property

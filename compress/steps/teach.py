@@ -30,8 +30,9 @@ class Teach:
     of AdamW for the image tower; what is fresh uses `projection_lr`. `warmup`: share of the steps in which it rises.
     `average`: see compress/average.py. `mixup`: alpha of Mixup (Zhang et al. 2018, arXiv 1710.09412), 0 for none.
     `fusion`: by name, with options, `width` of its tokens. Weights of the tasks: `align` (captions, InfoNCE), `margin`
-    (captions, max-margin), `label` (labels against each other, as on the device; `smoothing` of the truth), `answer`
-    (questions, `questions` of them per image and step).
+    (captions, max-margin), `label` (labels against each other, as on the device; `smoothing` of the truth),
+    `classifier` (labels by a linear layer on the pooled features, thrown away after training: by texts alone the tower
+    learns less, see ARCHITECTURE.md), `answer` (questions, `questions` of them per image and step).
     """
 
     makes: ClassVar = ("teacher",)
@@ -62,6 +63,7 @@ class Teach:
     align: float = 1.0
     margin: float = 0.0
     label: float = 0.0
+    classifier: float = 0.0
     smoothing: float = 0.0
     answer: float = 1.0
 
@@ -75,7 +77,8 @@ class Teach:
             raise RecipeError("teach: epochs, dim, lr and projection_lr must be above 0, and batch at least 2")
         if min(self.width, self.questions) < 1:
             raise RecipeError("teach: width and questions must be at least 1")
-        if min(self.head_epochs, self.mixup, self.align, self.margin, self.label, self.answer) < 0:
+        weights = (self.align, self.margin, self.label, self.classifier, self.answer)
+        if min(self.head_epochs, self.mixup, *weights) < 0:
             raise RecipeError("teach: head_epochs, mixup and the weights of tasks must not be negative")
         if min(self.size, self.train_size or self.size) < 32:
             raise RecipeError(
@@ -123,7 +126,7 @@ class Teach:
         if self.fit and not state.exists():  # else what is fitted would be replaced at once
             lesson.fit()
         seconds = train(
-            "teach: train", lesson.model, lesson.optimizer(), lesson.steps, lesson.loss, state, self.average
+            "teach: train", lesson.learner, lesson.optimizer(), lesson.steps, lesson.loss, state, self.average
         )
         draft = draft.with_pace("teach: train", lesson.steps, self.batch, seconds)
         if lesson.head_steps:

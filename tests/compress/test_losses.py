@@ -91,11 +91,11 @@ def test_max_margin_of_nothing_known_is_nothing() -> None:
 
 
 def test_label_loss_is_the_devices_softmax_over_labels() -> None:
-    images, classes = torch.tensor([[2.0, 0.0], [0.0, 3.0], [1.0, 1.0]]), torch.tensor([[5.0, 0.0], [0.0, 0.1]])
+    logits = 4.0 * cosines(torch.tensor([[2.0, 0.0], [0.0, 3.0], [1.0, 1.0]]), torch.tensor([[5.0, 0.0], [0.0, 0.1]]))
     right = -math.log(math.exp(4) / (math.exp(4) + 1))
     label = torch.tensor([0, 1, -1])
-    assert label_loss(images, classes, label, 4.0, 0.0).item() == pytest.approx(right, abs=1e-6)
+    assert label_loss(logits, label, 0.0).item() == pytest.approx(right, abs=1e-6)
     # Smoothing gives each of the two labels a quarter of one half.
     wrong = -math.log(1 / (math.exp(4) + 1))
-    assert label_loss(images, classes, label, 4.0, 0.5).item() == pytest.approx(0.75 * right + 0.25 * wrong, abs=1e-6)
-    assert label_loss(images, classes, torch.full((3,), -1), 4.0, 0.0).item() == 0
+    assert label_loss(logits, label, 0.5).item() == pytest.approx(0.75 * right + 0.25 * wrong, abs=1e-6)
+    assert label_loss(logits, torch.full((3,), -1), 0.0).item() == 0

@@ -43,6 +43,7 @@ TEACH = Teach(
     mixup=0.4,
     margin=0.5,
     label=1.0,
+    classifier=0.5,
     smoothing=0.1,
     augment=Augment(rotate=False, crop=0.5, source=64, brightness=0.2, contrast=0.2, saturation=0.2),
 )
@@ -66,7 +67,7 @@ def lesson(asked: Teach, draft: Draft) -> tuple[Lesson, Corpus]:
 
 
 def test_labels_are_learnt_as_the_device_will_compare_them(shop: DatasetSpec, tmp_path: Path) -> None:
-    only = dataclasses.replace(TEACH, align=0.0, margin=0.0, mixup=0.0, smoothing=0.0)
+    only = dataclasses.replace(TEACH, align=0.0, margin=0.0, classifier=0.0, mixup=0.0, smoothing=0.0)
     learning, corpus = lesson(only, draft_in(tmp_path / "run", shop))
     model = learning.model.eval()
     chosen = np.arange(6)
@@ -78,6 +79,25 @@ def test_labels_are_learnt_as_the_device_will_compare_them(shop: DatasetSpec, tm
         vectors = F.normalize(model.image.projection(pooled), dim=-1)
         wanted = F.cross_entropy(model.scale() * vectors @ classes.T, torch.from_numpy(corpus.train.label[chosen]))
     assert loss.item() == pytest.approx(wanted.item(), rel=1e-4)
+
+
+def test_the_classifier_learns_the_tower_and_is_thrown_away(shop: DatasetSpec, tmp_path: Path) -> None:
+    alone = dataclasses.replace(TEACH, align=0.0, margin=0.0, label=0.0, classifier=2.0)
+    learning, corpus = lesson(alone, draft_in(tmp_path / "run", shop))
+    linear, pooled = learning.learner[1], torch.randn(6, int(learning.model.image.tower.width))  # type: ignore[arg-type]
+    loss = learning._meet(pooled, np.arange(6), np.random.default_rng(0))
+    label = torch.from_numpy(corpus.train.label[:6])
+    assert loss.item() == pytest.approx(2 * F.cross_entropy(linear(pooled), label, label_smoothing=0.1).item())
+    optimizer, _ = learning.optimizer()
+    learning.learner.train()
+    tower = next(learning.model.image.tower.parameters())
+    before = linear.weight.clone(), tower.clone()  # type: ignore[operator]
+    learning.loss(0).backward()  # type: ignore[no-untyped-call]
+    optimizer.step()
+    assert (linear.weight != before[0]).any()
+    assert (tower != before[1]).any()
+    assert not {name for name in learning.model.state_dict() if "classifier" in name}
+    assert len(lesson(dataclasses.replace(TEACH, classifier=0.0), draft_in(tmp_path / "other", shop))[0].learner) == 1
 
 
 def test_training_frames_are_smaller_and_every_task_counts(
@@ -99,7 +119,7 @@ def test_training_frames_are_smaller_and_every_task_counts(
     assert sizes == {32}
     pooled = torch.randn(8, int(learning.model.image.tower.width))  # type: ignore[arg-type]
     whole = learning._meet(pooled, np.arange(8), np.random.default_rng(1)).item()
-    for name in ("align", "margin", "label"):
+    for name in ("align", "margin", "label", "classifier"):
         learning._asked = dataclasses.replace(TEACH, **{name: 0.0})
         assert learning._meet(pooled, np.arange(8), np.random.default_rng(1)).item() < whole, name
 
