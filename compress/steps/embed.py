@@ -33,6 +33,14 @@ HELD_OUT_WORDS = (
 DRAWS = 50
 
 
+def view_seed(seed: int) -> int:
+    """The seed of the stored views. Not the run's own: with the same augmentation the teacher's lesson had those very
+    crops, and what it says of crops it learnt by heart is surer than what a student needs to hear."""
+    import numpy as np
+
+    return int(np.random.SeedSequence((seed, 1)).generate_state(1)[0])
+
+
 @dataclass(frozen=True)
 class Embed:
     """`views`: seeded variants of each train image, the first one plain. `train_size`: edge in pixels at which the
@@ -106,7 +114,7 @@ class Embed:
         header = Header(
             teacher=identity(teacher),
             data=corpus.fingerprint,
-            seed=draft.seed,
+            seed=view_seed(draft.seed),
             size=size,
             augment=self.augment,
             logit_scale=teacher.logit_scale,
@@ -138,12 +146,12 @@ class Embed:
         made = np.empty((self.views, len(frames), teacher.dim), np.float32)
         asker = Asker(model, teacher, corpus.train.questions) if teacher.fusion else None
         answers = np.empty((self.views, *asker.shape), np.float32) if asker else None
-        starts = range(0, len(frames), self.batch)
+        starts, seed = range(0, len(frames), self.batch), view_seed(draft.seed)
         with bar("embed: teacher", self.views * len(starts)) as tick:
             for view in range(self.views):
                 for at in starts:
                     chosen = np.arange(at, min(at + self.batch, len(frames)))
-                    batch = augment_batch(frames, chosen, self.augment, varied if view else whole, draft.seed, view)
+                    batch = augment_batch(frames, chosen, self.augment, varied if view else whole, seed, view)
                     made[view, chosen] = encode_frames(model, batch, normal, self.batch).numpy(force=True)
                     if asker is not None and answers is not None:
                         asked, logits = asker(batch, chosen)

@@ -14,7 +14,7 @@ from compress.draft import Draft
 from compress.models.text import minilm
 from compress.recipe import Recipe
 from compress.steps import StepDone, check_steps, run_steps
-from compress.steps.embed import HELD_OUT_WORDS, Embed, possible_phrases
+from compress.steps.embed import HELD_OUT_WORDS, Embed, possible_phrases, view_seed
 from compress.steps_from import take_steps
 from compress.store import Header, Store
 from runtimes import RecipeError
@@ -163,6 +163,12 @@ def test_held_out_words_are_in_no_phrase(tmp_path: Path) -> None:
     known = {wording for wordings in corpus.captions for wording in wordings}
     assert len(texts) - len(known) >= 4000
     assert not {word for text in texts for word in text.split()} & set(HELD_OUT_WORDS)
+
+
+def test_stored_views_are_other_crops_than_the_teachers_lesson() -> None:
+    seeds = [view_seed(seed) for seed in range(100)]
+    assert seeds == [view_seed(seed) for seed in range(100)]
+    assert len({*seeds, *range(100)}) == 200
 
 
 def test_phrases_come_to_an_end(monkeypatch: pytest.MonkeyPatch) -> None:
