@@ -1,5 +1,6 @@
 """Everything that is wrong with photographs, told before training: all of it at once, in one list.
 
+lists        lines of lists, and files, that do not say which photo has which label
 unreadable   files that the SDK cannot decode, or that are not there
 few          classes with fewer than 5 photos to train on, before validation and test are drawn from them
 duplicates   one photo in two of train, val and test, as the same bytes or the same picture
@@ -16,6 +17,7 @@ from compress.photo_scan import Scan
 from runtimes import RecipeError
 
 KINDS = {
+    "lists": "mistakes in lists and folders",
     "unreadable": "unreadable files",
     "few": "classes with fewer than 5 photos to train on",
     "duplicates": "pairs of photos in two splits that show the same",
@@ -46,7 +48,14 @@ def problems(given: Listing, listing: Listing, found: Scan) -> dict[str, list[st
         if all_of and count < FEWEST
     ]
     empty = [repr(name) for name, count in zip(names, any_split, strict=True) if not count]
-    made = {"unreadable": unreadable, "few": few, "duplicates": _duplicates(listing, found), "empty": empty}
+    lists = list(given.mistakes)
+    made = {
+        "lists": lists,
+        "unreadable": unreadable,
+        "few": few,
+        "duplicates": _duplicates(listing, found),
+        "empty": empty,
+    }
     return {kind: lines for kind, lines in made.items() if lines}
 
 

@@ -30,9 +30,9 @@ _log = logging.getLogger(__name__)
 @dataclass(frozen=True)
 class Photos:
     """`root`: a folder of photos, or a .csv file. `accept`: kinds of problems that do not stop a run, of `KINDS`;
-    unreadable files are then left out. Where the layout gives no "val" or "test", `val_share` or `test_share` of each
-    class's photos are drawn by `split_seed`, see `drawn`. `fold`: "2/4" cross-validates, see `folded`; "" does not.
-    `licence`: of the photos, where the layout does not know it.
+    unreadable files and wrong lines are then left out. Where the layout gives no "val" or "test", `val_share` or
+    `test_share` of each class's photos are drawn by `split_seed`, see `drawn`. `fold`: "2/4" cross-validates, see
+    `folded`; "" does not. `licence`: of the photos, where the layout does not know it.
     """
 
     root: str = ""

@@ -47,7 +47,7 @@ CLEARER = {"lactose medium": "lactose-free medium", "juice smooth": "smooth juic
 
 def read(root: Path) -> Listing | None:
     """The official lists. Raises RecipeError for a list or a text that is missing or damaged."""
-    if not (root / "classes.csv").is_file() or not (root / "train.txt").is_file():
+    if not is_grocery(root):
         return None
     products = _products(root)
     rows = [(split, *row) for split in SPLITS for row in _rows(root, f"{split}.txt", len(products))]
@@ -63,6 +63,11 @@ def read(root: Path) -> Listing | None:
         splits=tuple(split for split, _, _ in rows),
         licence=LICENCE,
     )
+
+
+def is_grocery(root: Path) -> bool:
+    """Whether the lists are there that only this layout has."""
+    return (root / "classes.csv").is_file() and (root / "train.txt").is_file()
 
 
 def noun(name: str, group: str, packed: bool) -> str:

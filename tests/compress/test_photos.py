@@ -221,7 +221,7 @@ def test_the_seed_draws_another_split(tmp_path: Path) -> None:
 
 def test_bad_fields_are_refused(tmp_path: Path) -> None:
     with pytest.raises(
-        RecipeError, match=r"no kind 'duplicate' \(did you mean 'duplicates'\?\); kinds: unreadable, few"
+        RecipeError, match=r"no kind 'duplicate' \(did you mean 'duplicates'\?\); kinds: lists, unreadable, few"
     ):
         open_dataset("photos", {"accept": ["duplicate"]})
     for shares in ({"val_share": 0.0}, {"test_share": -0.1}, {"val_share": 0.5, "test_share": 0.4}):
@@ -292,6 +292,23 @@ def test_a_run_looks_at_every_photo_first(tmp_path: Path, capsys: pytest.Capture
     assert capsys.readouterr().err.count("\n") == 1
     assert "Royal-Gala_001.jpg: wanted" in (out / LIST).read_text(encoding="utf-8")
     driven(shop, out, accept=["unreadable"])
+
+
+def test_wrong_lines_stand_in_the_list_with_the_rest(tmp_path: Path) -> None:
+    """Where they are accepted they are left out."""
+    file = table_shop(tmp_path, {"cola": 12, "kiwi": 12})
+    with file.open("a", encoding="utf-8") as table:
+        table.write("photos/cola/000.jpg,cola\nphotos/kiwi/000.jpg,\nphotos/none.jpg,fig\n")
+    with pytest.raises(
+        RecipeError,
+        match=r"as they are: mistakes in lists and folders: 2 \(.*csv.*\); unreadable files: 1 \(.*; labels wi",
+    ):
+        driven(tmp_path, tmp_path / "out")
+    listed = (tmp_path / "out" / LIST).read_text(encoding="utf-8")
+    assert listed.startswith("# mistakes in lists and folders: 2\n")
+    assert "lines 2 and 26 name the same photo" in listed
+    assert "line 27: wanted a label, got none" in listed
+    driven(tmp_path, tmp_path / "out", accept=["lists", "unreadable", "few", "empty"])
 
 
 def test_the_real_photos() -> None:
