@@ -22,6 +22,7 @@ from compress.attempt import read_record, write_record
 from compress.command import Parser, exit_code
 from compress.cross_validate_tables import markdown, table_of
 from compress.data import open_dataset
+from compress.disk import disk_needed
 from compress.distill import check_space
 from compress.draft import DatasetSpec, Draft
 from compress.recipe import Recipe, Step, load_recipe, step_name
@@ -152,7 +153,7 @@ def _command(asked: argparse.Namespace) -> None:
     out = (asked.out if asked.out is not None else Path("out") / f"cross-validation-{study.name}").resolve()
     recipes = teacher_recipes(study, asked.set)
     check_out(out, study)
-    check_space(out, max(recipe.disk_mb for recipe in recipes.values()))
+    check_space(out, max(map(disk_needed, recipes.values())))
     jobs = jobs_of(recipes, asked.folds)
     for job in jobs[: len(recipes)]:
         check_steps(job.recipe)

@@ -87,6 +87,10 @@ class Photos:
                 100 / val,
             )
 
+    def count(self) -> int:
+        """How many photos are not given for the test. Reads the lists only."""
+        return sum(split != "test" for split in self._given.splits)
+
     def fingerprint(self) -> str:
         """sha256 (hex) over photos, labels, splits and texts, wherever the folder lies and whatever it is called."""
         listing = self._listing
