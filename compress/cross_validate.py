@@ -26,7 +26,7 @@ from compress.disk import disk_needed
 from compress.distill import check_space
 from compress.draft import DatasetSpec, Draft
 from compress.recipe import Recipe, Step, load_recipe, step_name
-from compress.steps import WORK, check_steps, on_key, package_version, run_from, step_key
+from compress.steps import WORK, check_corpus, check_steps, on_key, package_version, run_from, step_key
 from compress.study import GO_ON, MARKER, check_out
 from compress.study_plan import Study, load_study
 from runtimes import RecipeError
@@ -164,6 +164,8 @@ def _command(asked: argparse.Namespace) -> None:
     for spec in {repr(recipe.dataset): recipe.dataset for recipe in recipes.values()}.values():
         # What is wrong with the photos, before any work: of the whole, and so of each fold.
         getattr(open_dataset(spec.name, _part(spec, "").fields), "verify", lambda out: None)(out)
+    for recipe in recipes.values():
+        check_corpus(recipe)
     _ = [job.key for job in jobs]  # refuses folds that are too small
     errors, text = Console(stderr=True, highlight=False, soft_wrap=True), ""
     done: dict[str, list[dict[str, Any]]] = {row.name: [] for row in study.rows}

@@ -12,7 +12,9 @@ import pytest
 from compress.command import complain
 from compress.data import Corpus, Label, open_dataset
 from compress.draft import DatasetSpec
+from compress.label_checks import check_labels
 from compress.layouts import Product
+from compress.models.text import minilm
 from compress.named import names_in
 from compress.photo_checks import LIST
 from compress.photo_scan import SCAN
@@ -322,5 +324,6 @@ def test_the_real_photos() -> None:
     assert set(loaded.train.matches.sum(1).tolist()) == {2, 3}
     wordings = [wording for caption in loaded.captions for wording in caption]
     assert len(set(wordings)) == len(wordings) == 649
+    check_labels(loaded.labels, minilm.tokenizer({}, 64))
     spoken = {word for text in wordings for word in text.lower().replace("-", " ").split() if word.isalpha()}
     assert spoken <= set(loaded.words)
