@@ -57,7 +57,7 @@ def drawn(listing: Listing, shares: Mapping[str, float], seed: int, groups: Sequ
     and nothing of the rest, those some stay, with the groups that they are in. By a hash of seed and path, so that
     photos which are added later move few of the others.
     """
-    splits = [split or "train" for split in listing.splits]
+    splits, wanting = [split or "train" for split in listing.splits], missing(listing, shares)
     free = "" if "" in listing.splits else "train"
     bound = {group for group, split in zip(groups, listing.splits, strict=True) if split != free}
     members: dict[int, list[int]] = defaultdict(list)
@@ -73,7 +73,7 @@ def drawn(listing: Listing, shares: Mapping[str, float], seed: int, groups: Sequ
         for label in {listing.labels[at] for at in unit}:
             of_label[label].append(unit)
     for _, units in sorted(of_label.items()):
-        for split in missing(listing, shares) if len(units) >= 3 else ():
+        for split in wanting if len(units) >= 3 else ():
             left = [unit for unit in units if splits[unit[0]] == "train"][:-1]  # one stays
             there = sum(len(unit) for unit in units if splits[unit[0]] == split)  # with another class's
             wanted = max(1, round(shares[split] * sum(map(len, units)))) - there
