@@ -14,7 +14,6 @@ import shutil
 import sys
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -40,21 +39,12 @@ FILES = ("cross_validation.json", "cross_validation.md")
 
 @dataclass(frozen=True)
 class Job:
-    """One teacher: a row on one fold."""
+    """One teacher: a row on one fold. `key`: of its step, see `step_key`."""
 
     row: str
     recipe: Recipe
-
-    @cached_property
-    def start(self) -> str:
-        """The key of the fold; its photos are looked at for that, see `Photos.verify`."""
-        spec = self.recipe.dataset
-        return on_key(open_dataset(spec.name, spec.fields).fingerprint(), self.recipe.device)
-
-    @cached_property
-    def key(self) -> str:
-        """Of its step, see `step_key`."""
-        return step_key(self.recipe.steps[0], self.recipe.seed, self.start)
+    start: str
+    key: str
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -88,12 +78,20 @@ def teacher_recipes(study: Study, asked: Sequence[str] = ()) -> dict[str, Recipe
 
 
 def jobs_of(recipes: dict[str, Recipe], folds: int) -> list[Job]:
-    """All teachers, fold by fold, so that every row is soon there once."""
-    return [
-        Job(row, dataclasses.replace(recipe, dataset=_part(recipe.dataset, f"{fold}/{folds}")))
-        for fold in range(1, folds + 1)
-        for row, recipe in recipes.items()
-    ]
+    """All teachers, fold by fold, so that every row is soon there once. Looks at the photos, as folding does."""
+    found, starts = [], dict[str, str]()
+    for fold in range(1, folds + 1):
+        for row, recipe in recipes.items():
+            job = _on_fold(recipe, f"{fold}/{folds}")
+            spec = job.dataset
+            if (same := f"{spec} {job.device}") not in starts:
+                starts[same] = on_key(open_dataset(spec.name, spec.fields).fingerprint(), job.device)
+            found.append(Job(row, job, starts[same], step_key(job.steps[0], job.seed, starts[same])))
+    return found
+
+
+def _on_fold(recipe: Recipe, fold: str) -> Recipe:
+    return dataclasses.replace(recipe, dataset=_part(recipe.dataset, fold))
 
 
 def _part(spec: DatasetSpec, fold: str) -> DatasetSpec:
@@ -154,9 +152,8 @@ def _command(asked: argparse.Namespace) -> None:
     recipes = teacher_recipes(study, asked.set)
     check_out(out, study)
     check_space(out, max(map(disk_needed, recipes.values())))
-    jobs = jobs_of(recipes, asked.folds)
-    for job in jobs[: len(recipes)]:
-        check_steps(job.recipe)
+    for recipe in recipes.values():
+        check_steps(_on_fold(recipe, f"1/{asked.folds}"))
     from rich.console import Console  # here, so that a mistake is told without it
 
     (out / WORK / "folds").mkdir(parents=True, exist_ok=True)
@@ -166,7 +163,7 @@ def _command(asked: argparse.Namespace) -> None:
         getattr(open_dataset(spec.name, _part(spec, "").fields), "verify", lambda out: None)(out)
     for recipe in recipes.values():
         check_corpus(recipe)
-    _ = [job.key for job in jobs]  # refuses folds that are too small
+    jobs = jobs_of(recipes, asked.folds)
     errors, text = Console(stderr=True, highlight=False, soft_wrap=True), ""
     done: dict[str, list[dict[str, Any]]] = {row.name: [] for row in study.rows}
     for place, job in enumerate(jobs, 1):
