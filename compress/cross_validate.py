@@ -21,10 +21,11 @@ from compress.attempt import read_record, write_record
 from compress.command import Parser, exit_code
 from compress.cross_validate_tables import markdown, table_of
 from compress.data import open_dataset
+from compress.disk import disk_needed
 from compress.distill import check_space
-from compress.draft import Draft
+from compress.draft import DatasetSpec, Draft
 from compress.recipe import Recipe, Step, load_recipe, step_name
-from compress.steps import WORK, check_steps, on_key, package_version, run_from, step_key
+from compress.steps import WORK, check_corpus, check_steps, on_key, package_version, run_from, step_key
 from compress.study import GO_ON, MARKER, check_out
 from compress.study_plan import Study, load_study
 from runtimes import RecipeError
@@ -77,15 +78,25 @@ def teacher_recipes(study: Study, asked: Sequence[str] = ()) -> dict[str, Recipe
 
 
 def jobs_of(recipes: dict[str, Recipe], folds: int) -> list[Job]:
-    """All teachers, fold by fold, so that every row is soon there once."""
-    found = []
+    """All teachers, fold by fold, so that every row is soon there once. Looks at the photos, as folding does."""
+    found, starts = [], dict[str, str]()
     for fold in range(1, folds + 1):
         for row, recipe in recipes.items():
-            spec = dataclasses.replace(recipe.dataset, fields={**recipe.dataset.fields, "fold": f"{fold}/{folds}"})
-            start = on_key(open_dataset(spec.name, spec.fields).fingerprint(), recipe.device)
-            job = dataclasses.replace(recipe, dataset=spec)
-            found.append(Job(row, job, start, step_key(job.steps[0], job.seed, start)))
+            job = _on_fold(recipe, f"{fold}/{folds}")
+            spec = job.dataset
+            if (same := f"{spec} {job.device}") not in starts:
+                starts[same] = on_key(open_dataset(spec.name, spec.fields).fingerprint(), job.device)
+            found.append(Job(row, job, starts[same], step_key(job.steps[0], job.seed, starts[same])))
     return found
+
+
+def _on_fold(recipe: Recipe, fold: str) -> Recipe:
+    return dataclasses.replace(recipe, dataset=_part(recipe.dataset, fold))
+
+
+def _part(spec: DatasetSpec, fold: str) -> DatasetSpec:
+    """The data set's fold of that name, or with "" the whole."""
+    return dataclasses.replace(spec, fields={**spec.fields, "fold": fold})
 
 
 def measure(job: Job, out: Path, errors: Console) -> dict[str, Any]:
@@ -116,8 +127,7 @@ def measure(job: Job, out: Path, errors: Console) -> dict[str, Any]:
     frames = prepared(corpus.val.images, teacher.image.size, out, "cross-validate: read")
     vectors = encode_frames(model, frames, (teacher.image.mean, teacher.image.std))
     classes = class_vectors(model, Tokenizer.from_file(str(teacher.text.tokenizer)), corpus.labels)
-    fields = {**draft.dataset.fields, "fold": ""}
-    own = set(open_dataset(draft.dataset.name, fields).load().val.images)
+    own = set(open_dataset(draft.dataset.name, _part(draft.dataset, "").fields).load().val.images)
     record = {
         "key": job.key,
         "correct": _letters(correct(vectors, classes, corpus.val.label)),
@@ -136,21 +146,24 @@ def _letters(marks: Iterable[Any]) -> str:
 def _command(asked: argparse.Namespace) -> None:
     """All that can be refused is refused before anything is written."""
     study = load_study(asked.study)
-    if asked.folds < 2:
-        raise RecipeError(f"--folds must be 2 or more, got {asked.folds}")
+    if not 2 <= asked.folds <= 99:
+        raise RecipeError(f"--folds must lie in 2..99, got {asked.folds}")
     out = (asked.out if asked.out is not None else Path("out") / f"cross-validation-{study.name}").resolve()
     recipes = teacher_recipes(study, asked.set)
     check_out(out, study)
-    check_space(out, max(recipe.disk_mb for recipe in recipes.values()))
-    jobs = jobs_of(recipes, asked.folds)
-    for job in jobs[: len(recipes)]:
-        check_steps(job.recipe)
+    check_space(out, max(map(disk_needed, recipes.values())))
+    for recipe in recipes.values():
+        check_steps(_on_fold(recipe, f"1/{asked.folds}"))
     from rich.console import Console  # here, so that a mistake is told without it
 
     (out / WORK / "folds").mkdir(parents=True, exist_ok=True)
     (out / MARKER).write_text(json.dumps({"study": study.name, "version": package_version()}), encoding="utf-8")
-    for job in {job.start: job for job in jobs}.values():  # what is wrong with the photos, before any work
-        getattr(open_dataset(job.recipe.dataset.name, job.recipe.dataset.fields), "verify", lambda out: None)(out)
+    for spec in {repr(recipe.dataset): recipe.dataset for recipe in recipes.values()}.values():
+        # What is wrong with the photos, before any work: of the whole, and so of each fold.
+        getattr(open_dataset(spec.name, _part(spec, "").fields), "verify", lambda out: None)(out)
+    for recipe in recipes.values():
+        check_corpus(recipe)
+    jobs = jobs_of(recipes, asked.folds)
     errors, text = Console(stderr=True, highlight=False, soft_wrap=True), ""
     done: dict[str, list[dict[str, Any]]] = {row.name: [] for row in study.rows}
     for place, job in enumerate(jobs, 1):

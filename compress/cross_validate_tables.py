@@ -76,8 +76,9 @@ def markdown(table: dict[str, Any]) -> str:
     return (
         f"# {table['study']}\n\n{table['description']}\n\nTeachers of the recipe {table['recipe']}, each trained on "
         f"{table['folds'] - 1} of {table['folds']} parts of the train and validation photos and measured in torch on "
-        "the part that is left; a part is a stretch of each class's photos in the order of their names. The test split "
-        "is not read. *Val's own* are the photos that the data set has for validation: where train photos are of fewer "
+        "the part that is left; a part is a stretch of each class's photos in the order of their names, of each split, "
+        "and photos that show the same stay together. The test split is not read. *Val's own* are the photos that the "
+        "data set has for validation: where train photos are of fewer "
         "places, they tell more of how a teacher does elsewhere. Schedule of all rows: "
         f"{', '.join(f'`{text}`' for text in table['schedule']) or 'the recipe itself'}. Brackets hold 95 % intervals "
         "over photos; photos of one scene are alike, so in truth they are wider. A row has its own settings and those "

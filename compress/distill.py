@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from compress.command import Parser, exit_code
+from compress.disk import disk_needed
 from compress.recipe import Recipe, load_recipe, step_name
 from compress.report import PUBLISHED, write_report
 from compress.steps import StepDone, check_steps, package_version, run_steps
@@ -93,7 +94,7 @@ def _command(asked: argparse.Namespace) -> None:
     check_last(recipe)
     out = asked.out if asked.out is not None else Path("out") / recipe.name
     check_out(out, asked.resume)
-    check_space(out, recipe.disk_mb)
+    check_space(out, disk_needed(recipe))
     if asked.steps_from is not None:
         check_run(asked.steps_from)
     from rich.console import Console  # here, so that a mistake is told without it

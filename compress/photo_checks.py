@@ -1,83 +1,61 @@
 """Everything that is wrong with photographs, told before training: all of it at once, in one list.
 
+lists        lines of lists, and files, that do not say which photo has which label
 unreadable   files that the SDK cannot decode, or that are not there
-few          classes with fewer than 5 train photos
+few          classes with fewer than 5 photos to train on, before validation and test are drawn from them
 duplicates   one photo in two of train, val and test, as the same bytes or the same picture
 empty        labels without photos
 """
 
-import hashlib
-import json
 import logging
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
-import cv2
-import numpy as np
-from numpy.typing import NDArray
-
 from compress.layouts import SPLITS, Listing
-from compress.perceptual_hash import near_pairs, perceptual_hash
-from runtimes import FeedError, RecipeError
-from sdk.frames import read_frame
+from compress.perceptual_hash import near_pairs
+from compress.photo_scan import Scan
+from runtimes import RecipeError
 
 KINDS = {
+    "lists": "mistakes in lists and folders",
     "unreadable": "unreadable files",
-    "few": "classes with fewer than 5 train photos",
+    "few": "classes with fewer than 5 photos to train on",
     "duplicates": "pairs of photos in two splits that show the same",
     "empty": "labels without photos",
 }
-APART = (
-    " (of photos that show the same leave one, or keep them in one split: in a .csv, write train for them in the "
-    "column split; from the rows where it is empty, the other splits are drawn)"
-)
+APART = " (of photos that show the same leave one, or put them into one split)"
 FEWEST = 5
 LIST = "photo-problems.txt"
-SCAN = ".work/photos.json"
 EXAMPLES = 3
 _log = logging.getLogger(__name__)
-_scans: dict[str, "Scan"] = {}  # by key: a run's steps load the data again and again
 
 
-@dataclass(frozen=True)
-class Scan:
-    """What looking at N photos found. `unreadable`: position -> why. `hashes`: uint64 (N,), see `perceptual_hash`; 0
-    where unreadable.
+def problems(given: Listing, listing: Listing, found: Scan) -> dict[str, list[str]]:
+    """One line for each problem, by kind, in the order of `KINDS`; no kind without problems. `given`: as the layout has
+    the photos; `listing`: the same, each in a split.
     """
-
-    unreadable: Mapping[int, str]
-    hashes: NDArray[np.uint64]
-
-
-def scan(listing: Listing, fingerprint: str, out: Path | None = None) -> Scan:
-    """Every photo decoded as the SDK decodes it: once per process, and once per run's folder `out` if one is given.
-
-    `fingerprint`: of the photos, by which an earlier scan is known again.
-    """
-    key = hashlib.sha256(f"{fingerprint} {cv2.__version__}".encode()).hexdigest()
-    if key not in _scans:
-        file = out / SCAN if out is not None else None
-        _scans[key] = (_stored(file, key) if file is not None else None) or _look(listing, file, key)
-    return _scans[key]
-
-
-def problems(listing: Listing, found: Scan) -> dict[str, list[str]]:
-    """One line for each problem, by kind, in the order of `KINDS`; no kind without problems."""
     unreadable = [f"{listing.relative(at)}: {why}" for at, why in sorted(found.unreadable.items())]
-    trained, any_split = ([0] * len(listing.products) for _ in range(2))
+    free, trained, any_split = ([0] * len(listing.products) for _ in range(3))
     for at, label in enumerate(listing.labels):
         if at not in found.unreadable:
             any_split[label] += 1
             trained[label] += listing.splits[at] == "train"
+            free[label] += given.splits[at] in ("", "train")
     names = [product.name for product in listing.products]
     few = [
-        f"{name!r} has {count}"
-        for name, count, all_of in zip(names, trained, any_split, strict=True)
+        f"{name!r} has {count}" + (f", of which {left} would be left" if left < count else "")
+        for name, count, left, all_of in zip(names, free, trained, any_split, strict=True)
         if all_of and count < FEWEST
     ]
     empty = [repr(name) for name, count in zip(names, any_split, strict=True) if not count]
-    made = {"unreadable": unreadable, "few": few, "duplicates": _duplicates(listing, found), "empty": empty}
+    lists = list(given.mistakes)
+    made = {
+        "lists": lists,
+        "unreadable": unreadable,
+        "few": few,
+        "duplicates": _duplicates(listing, found),
+        "empty": empty,
+    }
     return {kind: lines for kind, lines in made.items() if lines}
 
 
@@ -111,40 +89,6 @@ def refuse(found: Mapping[str, Sequence[str]], accept: Collection[str], out: Pat
 def _summary(kind: str, lines: Sequence[str]) -> str:
     more = ", ..." if len(lines) > EXAMPLES else ""
     return f"{KINDS[kind]}: {len(lines)} ({', '.join(lines[:EXAMPLES])}{more})"
-
-
-def _look(listing: Listing, file: Path | None, key: str) -> Scan:
-    from compress.progress import bar  # here, so that a mistake in a recipe is told without rich
-
-    unreadable: dict[int, str] = {}
-    hashes = np.zeros(len(listing.images), np.uint64)
-    with bar("looking at the photos", len(listing.images)) as tick:
-        for at, path in enumerate(listing.images):
-            try:
-                hashes[at] = perceptual_hash(read_frame(path))
-            except FeedError as error:
-                # The file is named already where this is shown.
-                unreadable[at] = str(error).removeprefix(f"{str(path)!r}: ")
-            tick("")
-    if file is not None:
-        file.parent.mkdir(parents=True, exist_ok=True)
-        record = {"key": key, "unreadable": unreadable, "hashes": [f"{value:016x}" for value in hashes.tolist()]}
-        building = file.with_suffix(".tmp.json")
-        building.write_text(json.dumps(record), encoding="utf-8")
-        building.replace(file)
-    return Scan(unreadable, hashes)
-
-
-def _stored(file: Path, key: str) -> Scan | None:
-    """The scan that an earlier run left, if it is of these very photos."""
-    try:
-        record = json.loads(file.read_text(encoding="utf-8"))
-        if record["key"] != key:
-            return None
-        hashes = np.array([int(value, 16) for value in record["hashes"]], np.uint64)
-        return Scan({int(at): str(why) for at, why in record["unreadable"].items()}, hashes)
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
-        return None  # unreadable is the same as not there
 
 
 def _duplicates(listing: Listing, found: Scan) -> list[str]:

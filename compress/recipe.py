@@ -38,7 +38,8 @@ class Step(Protocol):
 
 @dataclass(frozen=True)
 class Recipe:
-    """A checked recipe. `disk_mb`: free space in MB (1e6 bytes) that a run may need. `device`: where torch trains,
+    """A checked recipe. `disk_mb`: free space in MB (1e6 bytes) that a run may need, besides
+    the frames of a shop's photos (compress/disk.py). `device`: where torch trains,
     "cpu", "cuda" or "cuda:N".
     """
 

@@ -2,12 +2,11 @@
 per class, or a CSV. What may be wrong with them is looked for before the first step (compress/photo_checks.py).
 """
 
-import dataclasses
 import hashlib
+import logging
 import re
-from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cache, cached_property
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -16,17 +15,24 @@ from numpy.typing import NDArray
 from compress.data import Corpus, Label, Split
 from compress.layouts import SPLITS, Listing, read_listing
 from compress.named import did_you_mean
-from compress.photo_checks import KINDS, problems, refuse, scan
+from compress.photo_checks import KINDS, problems, refuse
+from compress.photo_scan import content, scan
+from compress.photo_splits import drawn, folded, kept, missing, near_groups
 from compress.product_captions import PROMPTS, captions, words
 from runtimes import RecipeError
+
+# Golden samples are chosen from val: two sizes that are resized differently, and some of the model's own.
+FEWEST_VAL = 4
+SMALL_VAL = 200  # below, one photo is more than half a point of accuracy
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
 class Photos:
     """`root`: a folder of photos, or a .csv file. `accept`: kinds of problems that do not stop a run, of `KINDS`;
-    unreadable files are then left out. Where the layout gives no "val" or "test", `val_share` or `test_share` of each
-    class's photos are drawn by `split_seed`, see `drawn`. `fold`: "2/4" cross-validates, see `folded`; "" does not.
-    `licence`: of the photos, where the layout does not know it.
+    unreadable files and wrong lines are then left out. Where the layout gives no "val" or "test", `val_share` or
+    `test_share` of each class's photos are drawn by `split_seed`, see `drawn`. `fold`: "2/4" cross-validates, see
+    `folded`; "" does not. `licence`: of the photos, where the layout does not know it.
     """
 
     root: str = ""
@@ -60,15 +66,30 @@ class Photos:
         Raises RecipeError if `root` is empty, in no known layout, or has lists that are wrong or leave a split without
         photos; Unavailable if it does not exist.
         """
-        _ = self._listing
+        groups = range(len(self._given.images))  # without a look at the photos each is a group of its own
+        _check_splits(drawn(self._given, self._shares, self.split_seed, groups))
 
     def verify(self, out: Path) -> None:
-        """Looks at every photo once (the findings stay in out/.work) and logs what is accepted.
+        """Looks at every photo once (the findings stay in out/.work) and logs what is accepted, and what one photo is
+        worth where there are few for validation. A fold has the problems of the whole, since it parts no photos that
+        show the same.
 
-        Raises RecipeError for problems that are not; all of them stand in out/photo-problems.txt.
+        Raises RecipeError for problems that are not accepted; all of them stand in out/photo-problems.txt.
         """
-        found = scan(self._listing, self.fingerprint(), out)
-        refuse(problems(self._listing, found), self.accept, out)
+        found = scan(self._given.images, out)
+        refuse(problems(self._given, self._whole, found), self.accept, out)
+        val = _check_splits(self._whole).splits.count("val")
+        if val < SMALL_VAL:
+            _log.warning(
+                "there are %d photos for validation: each is worth %.1f points of accuracy, so neither a choice nor "
+                "the gate sees less than that; more photos tell more",
+                val,
+                100 / val,
+            )
+
+    def count(self) -> int:
+        """How many photos are not given for the test. Reads the lists only."""
+        return sum(split != "test" for split in self._given.splits)
 
     def fingerprint(self) -> str:
         """sha256 (hex) over photos, labels, splits and texts, wherever the folder lies and whatever it is called."""
@@ -76,7 +97,7 @@ class Photos:
         fields = (listing.name, self._licence, "unreadable" in self.accept, listing.products)
         digest = hashlib.sha256(repr(fields).encode())
         for at, path in enumerate(listing.images):
-            row = (listing.relative(at), listing.labels[at], listing.splits[at], _content(path))
+            row = (listing.relative(at), listing.labels[at], listing.splits[at], content(path))
             digest.update(repr(row).encode())
         return digest.hexdigest()
 
@@ -84,9 +105,8 @@ class Photos:
         """The corpus. Raises as `check` does."""
         listing, fingerprint = self._listing, self.fingerprint()
         if "unreadable" in self.accept:
-            unreadable = scan(listing, fingerprint).unreadable
-            listing = kept(listing, lambda at: at not in unreadable)
-            _no_split_empty(listing)
+            unreadable = scan(listing.images).unreadable
+            listing = _check_splits(kept(listing, lambda at: at not in unreadable))
         meanings = captions(listing.products)
         truth = np.array([[at in true for true in meanings.values()] for at in range(len(listing.products))], np.int8)
         train, val, test = (_split(listing, part, truth) for part in SPLITS)
@@ -107,83 +127,54 @@ class Photos:
         )
 
     @cached_property
+    def _given(self) -> Listing:
+        """All photos, as the layout has them."""
+        return read_listing(self.root)
+
+    @cached_property
+    def _groups(self) -> list[int]:
+        """Which photos show the same. Looks at all of them."""
+        return near_groups(scan(self._given.images))
+
+    @cached_property
+    def _whole(self) -> Listing:
+        """All photos, each in a split, before folding."""
+        if not missing(self._given, self._shares):  # nothing is drawn, so nothing has to be looked at
+            return drawn(self._given, {}, self.split_seed, range(len(self._given.images)))
+        return drawn(self._given, self._shares, self.split_seed, self._groups)
+
+    @cached_property
     def _listing(self) -> Listing:
         """All photos, each in a split."""
-        listing = drawn(read_listing(self.root), {"val": self.val_share, "test": self.test_share}, self.split_seed)
-        if self.fold:
-            part, parts = (int(number) for number in self.fold.split("/"))
-            listing = folded(listing, part, parts)
-        _no_split_empty(listing)
-        return listing
+        if not self.fold:
+            return _check_splits(self._whole)
+        part, parts = (int(number) for number in self.fold.split("/"))
+        return _check_splits(folded(self._whole, part, parts, self._groups), "make fewer folds")
+
+    @property
+    def _shares(self) -> dict[str, float]:
+        return {"val": self.val_share, "test": self.test_share}
 
     @property
     def _licence(self) -> str:
         return self.licence or self._listing.licence or "not stated"
 
 
-def drawn(listing: Listing, shares: dict[str, float], seed: int) -> Listing:
-    """The listing with every photo in a split: "" is "train", and for a split that no photo is in, the share of each
-    class's photos is drawn: at least one, if there are three.
-
-    Drawn from those without a split, or from "train" where all have one: in a table that says "train" of some photos
-    and nothing of the rest, those some stay. By a hash of seed and path, so that photos which are added later move few
-    of the others.
-    """
-    splits = [split or "train" for split in listing.splits]
-    order = sorted(
-        (at for at, split in enumerate(listing.splits) if split == ("" if "" in listing.splits else "train")),
-        key=lambda at: hashlib.sha256(f"{seed} {listing.relative(at)}".encode()).digest(),
-    )
-    missing = [split for split in shares if split not in splits]
-    for label in range(len(listing.products)):
-        own = [at for at in order if listing.labels[at] == label]
-        start = 0
-        for split in missing if len(own) >= 3 else ():
-            count = max(1, round(shares[split] * len(own)))
-            for at in own[start : start + count]:
-                splits[at] = split
-            start += count
-    return dataclasses.replace(listing, splits=tuple(splits))
-
-
-def folded(listing: Listing, part: int, parts: int) -> Listing:
-    """The listing with other photos for validation: of each class's train and validation photos in the order of their
-    paths, those in the `part`-th (from 1) of `parts` equal stretches; the rest is for training. Test stays.
-
-    Stretches, not draws: neighbours often show one scene, and a photo of it in training would tell too much.
-    """
-    splits = list(listing.splits)
-    for label in range(len(listing.products)):
-        own = [at for at, split in enumerate(splits) if listing.labels[at] == label and split != "test"]
-        own.sort(key=listing.relative)
-        start, end = (round(len(own) * edge / parts) for edge in (part - 1, part))
-        for place, at in enumerate(own):
-            splits[at] = "val" if start <= place < end else "train"
-    return dataclasses.replace(listing, splits=tuple(splits))
-
-
-def kept(listing: Listing, keep: Callable[[int], bool]) -> Listing:
-    """The listing with those photos only for whose position `keep` is true; the products stay."""
-    left = [at for at in range(len(listing.images)) if keep(at)]
-    return dataclasses.replace(
-        listing,
-        images=tuple(listing.images[at] for at in left),
-        labels=tuple(listing.labels[at] for at in left),
-        splits=tuple(listing.splits[at] for at in left),
-    )
-
-
 def _called(root: Path) -> str:
     return root.stem if root.is_file() else root.name
 
 
-def _no_split_empty(listing: Listing) -> None:
-    for split in SPLITS:
-        if split not in listing.splits:
+def _check_splits(
+    listing: Listing, remedy: str = "add photos (a class of 3 that differ gives each split one)"
+) -> Listing:
+    """The same listing. Raises RecipeError, with what to do, if a split has no photos, or too few to go on with."""
+    for split, least in (("train", 1), ("val", FEWEST_VAL), ("test", 1)):
+        if (count := listing.splits.count(split)) < least:
             raise RecipeError(
-                f"{listing.root} has {len(listing.images)} photos of {len(listing.products)} classes, and none of them "
-                f"is for {split}; add photos (a class of 3 gives each split one)"
+                f"{listing.root} has {len(listing.images)} photos of {len(listing.products)} classes, and {count} of "
+                f"them for {split}, which needs {least}; {remedy}"
             )
+    return listing
 
 
 def _split(listing: Listing, part: str, truth: NDArray[np.int8]) -> Split:
@@ -192,19 +183,3 @@ def _split(listing: Listing, part: str, truth: NDArray[np.int8]) -> Split:
     label = np.array(own.labels, np.int64)
     possible = label[:, None] == np.arange(len(truth))
     return Split(own.images, label, possible, truth[label], ())
-
-
-def _content(path: Path) -> str:
-    """sha256 (hex) of a file; "missing" where there is none to read, which `verify` tells."""
-    try:
-        status = path.stat()
-        return _digest(path, status.st_size, status.st_mtime_ns)
-    except OSError:
-        return "missing"
-
-
-@cache
-def _digest(path: Path, size: int, changed: int) -> str:
-    """Read once per process; `size` and `changed` (ns) make a file that was written again another one."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

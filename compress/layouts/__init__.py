@@ -6,6 +6,7 @@ out. One that can be fetched holds a `SOURCE` as well (compress/fetch.py).
 """
 
 import importlib
+from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath, PureWindowsPath
 
@@ -14,7 +15,7 @@ from runtimes import RecipeError, Unavailable
 
 SPLITS = ("train", "val", "test")
 # What counts as a photo. Those that the SDK cannot decode (HEIC, TIFF) count too, so that they are told, not passed by.
-SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".heic", ".heif", ".avif", ".gif", ".tif", ".tiff")
+SUFFIXES = (".jpg", ".jpeg", ".jfif", ".png", ".webp", ".bmp", ".heic", ".heif", ".avif", ".gif", ".tif", ".tiff")
 
 
 @dataclass(frozen=True)
@@ -36,7 +37,8 @@ class Listing:
 
     `images`: N absolute paths, all different, below `root`, a folder. `labels`: position in `products` of each.
     `splits`: "train", "val" or "test" of each, or "" where the layout does not say. `name`, `licence`: of the data, ""
-    where the layout does not know them.
+    where the layout does not know them. `mistakes`: what is wrong with lines of lists and places of files, one line
+    each; what they are of is left out.
     """
 
     name: str
@@ -46,6 +48,7 @@ class Listing:
     labels: tuple[int, ...]
     splits: tuple[str, ...]
     licence: str = ""
+    mistakes: tuple[str, ...] = ()
 
     def relative(self, at: int) -> str:
         """The path of photo `at` below the root, with forward slashes."""
@@ -56,7 +59,7 @@ def read_listing(root: str) -> Listing:
     """What lies at `root`, a folder or a .csv file, in the one layout that knows it.
 
     Raises RecipeError if `root` is empty, if no layout knows it or more than one does, if it has photos of fewer
-    than two classes, and for what is wrong with its lists; Unavailable if it does not exist.
+    than two classes, and for lists that cannot be read at all; Unavailable if it does not exist.
     """
     fetch = "python -m compress.data grocery --fetch DIR downloads the Grocery Store photos"
     if not root:
@@ -81,18 +84,18 @@ def read_listing(root: str) -> Listing:
 def _check_labels(listing: Listing) -> None:
     """Two classes or more, each called otherwise: text towers do not see capitals, and some file systems neither."""
     if len(found := {listing.products[label].name for label in listing.labels}) < 2:
+        if listing.mistakes:
+            raise RecipeError(listing.mistakes[0])
         raise RecipeError(
             f"{listing.root}: wanted photos of 2 classes or more, got all {len(listing.labels)} under the label "
             f"{', '.join(map(repr, found))}; if that is no class, data.root is a folder too high: give the one that "
             "holds the classes, or add photos of another class"
         )
-    seen: set[str] = set()
-    for product in listing.products:
-        if not product.name or product.name.lower() in seen:
-            raise RecipeError(
-                f"{listing.root} has two labels that read {product.name.lower()!r}, or one without a name; rename it"
-            )
-        seen.add(product.name.lower())
+    read = Counter(product.name.lower() for product in listing.products)
+    if wrong := [name for name, count in read.items() if count > 1 or not name]:
+        raise RecipeError(
+            f"{listing.root} has two labels that read {', '.join(map(repr, wrong))}, or one without a name; rename them"
+        )
 
 
 def inside(folder: Path, text: str, where: str) -> Path:

@@ -8,16 +8,18 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from compress.layouts import SPLITS, SUFFIXES, Listing, Product, inside
+from compress.layouts.grocery import is_grocery
+from compress.layouts.table import lists
 from runtimes import RecipeError
 
-WANTS = "one folder of photos per class, and no .csv beside them; the folders may lie under train/, val/ and test/"
+WANTS = "one folder of photos per class, and no .csv that lists them; the folders may lie under train/, val/ and test/"
 # What others call splits. A folder of that name which holds folders is no class.
 NEARLY = ("training", "valid", "validation", "testing")
 
 
 def read(root: Path) -> Listing | None:
-    """Every folder's photos. Raises RecipeError for a photo without a class, and for splits of other names."""
-    if not root.is_dir() or any(root.glob("*.csv")):
+    """Every folder's photos. Raises RecipeError for splits of other names."""
+    if not root.is_dir() or is_grocery(root) or lists(root):
         return None
     top = _folders(root)
     given = [folder for folder in top if folder.name.lower() in SPLITS and _folders(folder)]
@@ -32,12 +34,21 @@ def read(root: Path) -> Listing | None:
         )
     split_of = {parent: parent.name.lower() for parent in given} or {root: ""}
     classes = {folder: split for parent, split in split_of.items() for folder in _folders(parent)}
-    photos = [(split, folder.name, path) for folder, split in classes.items() for path in _photos(root, folder)]
+    mistakes = [
+        f"{path} lies in no class's folder, so it has no label; move it into one, or away"
+        for parent in (root, *given)
+        for path in sorted(parent.iterdir())
+        if _is_photo(path)
+    ]
+    photos = []
+    for folder, split in classes.items():
+        for path in _photos(folder):
+            try:
+                photos.append((split, folder.name, inside(root, path.relative_to(root).as_posix(), folder.name)))
+            except RecipeError as error:
+                mistakes.append(str(error))
     if not photos:
         return None
-    for parent in {root, *given}:
-        if loose := [path for path in sorted(parent.iterdir()) if _is_photo(path)]:
-            raise RecipeError(f"{loose[0]} lies in no class's folder, so it has no label; move it into one, or away")
     names = sorted({folder.name for folder in classes})
     labels = [name.replace("_", " ").strip() for name in names]
     return Listing(
@@ -47,6 +58,7 @@ def read(root: Path) -> Listing | None:
         images=tuple(path for _, _, path in photos),
         labels=tuple(names.index(name) for _, name, _ in photos),
         splits=tuple(split for split, _, _ in photos),
+        mistakes=tuple(mistakes),
     )
 
 
@@ -54,11 +66,11 @@ def _folders(folder: Path) -> list[Path]:
     return sorted(path for path in folder.iterdir() if path.is_dir() and not path.name.startswith("."))
 
 
-def _photos(root: Path, folder: Path) -> Iterator[Path]:
+def _photos(folder: Path) -> Iterator[Path]:
     for path in sorted(folder.rglob("*")):
         hidden = any(part.startswith(".") for part in path.relative_to(folder).parts)
         if _is_photo(path) and not hidden:
-            yield inside(root, path.relative_to(root).as_posix(), folder.name)
+            yield path
 
 
 def _is_photo(path: Path) -> bool:

@@ -1,7 +1,8 @@
 """Steps, one file each, found by name: `steps/teach.py` holds the class `Teach`, and `run_steps` drives them.
 
 A step's file imports torch inside functions only: its fields must be checkable in a blink. A step may also have
-`check()`, which raises what can be known before any step has run: packages that are missing, options of towers.
+`check()`, which raises what can be known before any step has run: packages that are missing, options of towers; and
+`check_corpus(corpus, the steps before it)`, which raises what the data adds to that.
 
 Each step writes DIR/.work/NN-name/, built as NN-name.tmp and renamed when done, so a folder without .tmp is whole; what
 a step refused to let through stays as NN-name.refused. A finished step's step.json holds the key, a hash of everything
@@ -74,6 +75,15 @@ def check_steps(recipe: Recipe) -> None:
         getattr(step, "check_after", lambda steps: None)(recipe.steps[:place])
 
 
+def check_corpus(recipe: Recipe) -> None:
+    """Refuse what the data set's texts tell before any step runs, and after its `verify`. Raises what the steps'
+    `check_corpus` raise."""
+    asked = [(place, step) for place, step in enumerate(recipe.steps) if hasattr(step, "check_corpus")]
+    corpus = open_dataset(recipe.dataset.name, recipe.dataset.fields).load() if asked else None
+    for place, step in asked:
+        step.check_corpus(corpus, recipe.steps[:place])
+
+
 def run_steps(
     recipe: Recipe,
     out: Path,
@@ -81,13 +91,14 @@ def run_steps(
     on_step: OnStep | None = None,
     on_start: OnStart | None = None,
 ) -> Draft:
-    """Let the data set look at its files (`verify`, if it has one), then run the steps of `recipe` in order inside the
-    folder `out`; returns the last draft. See `run_from` for the rest.
+    """Let the data set look at its files (`verify`, if it has one) and the steps at its texts, then run the steps of
+    `recipe` in order inside the folder `out`; returns the last draft. See `run_from` for the rest.
     """
     out = out.resolve()
     draft = Draft(out=out, folder=out, seed=recipe.seed, dataset=recipe.dataset, device=recipe.device)
     dataset = open_dataset(recipe.dataset.name, recipe.dataset.fields)
     getattr(dataset, "verify", lambda out: None)(out)
+    check_corpus(recipe)
     key = on_key(dataset.fingerprint(), recipe.device)
     if not resume:
         _clean(out / WORK, TMP, REFUSED)

@@ -95,6 +95,20 @@ class Prune:
         if self.text_layers is not None and self.text_layers > len(layers):
             raise RecipeError(f"prune.text_layers is {self.text_layers}, and {teach.text} has {len(layers)} of them")
 
+    def check_corpus(self, corpus: Corpus, steps: "Sequence[Step]") -> None:
+        """Raises RecipeError for a vocabulary too small for the words of the data set, as the text tower does."""
+        from compress.models import text_tower
+        from compress.steps.teach import Teach
+
+        for teach in (step for step in steps if isinstance(step, Teach)):
+            text_tower(teach.text).tokenizer(self._text_options(teach.text_options, corpus), teach.max_length)
+
+    def _text_options(self, options: Mapping[str, Any], corpus: Corpus) -> dict[str, Any]:
+        """Of the student's text tower. `options`: of the teacher's."""
+        # Only where the vocabulary is cut do words need protection; other text towers may not know `keep`.
+        keep = {"keep": list(corpus.words)} if "vocab" in self.text_options else {}
+        return {**keep, **options, **self.text_options}
+
     def _check_text(self, options: Mapping[str, Any]) -> None:
         """`options`: of the teacher's text tower. A vocabulary can be cut once: ids are those of the whole."""
         if self.text_options and options:
@@ -189,10 +203,7 @@ class Prune:
         from compress.models.pruned import leave_out
         from compress.questions import tokens
 
-        module, options = text_tower(teacher.text.name), {**teacher.text.options, **self.text_options}
-        # Only where the vocabulary is cut do words need protection; other text towers may not know `keep`.
-        if "vocab" in self.text_options:
-            options = {"keep": list(corpus.words), **options}
+        module, options = text_tower(teacher.text.name), self._text_options(teacher.text.options, corpus)
         tokenizer = module.tokenizer(options, teacher.text.max_length)
         if options != teacher.text.options:
             tower = module.build(options, pretrained=False)

@@ -5,18 +5,19 @@ tower learns end to end, the projections from nothing or from a fit in closed fo
 """
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from compress.augment import Augment
-from compress.data import open_dataset
+from compress.data import Corpus, open_dataset
 from compress.device import on_device
 from compress.draft import Draft
 from compress.models import check_fusion, check_options, check_towers, text_tower
 from runtimes import RecipeError
 
 if TYPE_CHECKING:
+    from compress.recipe import Step
     from compress.teaching import Lesson
 
 
@@ -94,6 +95,12 @@ class Teach:
             check_size(self.image, self.image_options, size)
         fusion_tower(self.fusion).build(self.fusion_options, self.width, 2)
         text_tower(self.text).tokenizer(self.text_options, self.max_length)
+
+    def check_corpus(self, corpus: Corpus, steps: "Sequence[Step]") -> None:
+        """Raises RecipeError for labels that the text tower reads alike."""
+        from compress.label_checks import check_labels
+
+        check_labels(corpus.labels, text_tower(self.text).tokenizer(self.text_options, self.max_length))
 
     @on_device
     def run(self, draft: Draft) -> Draft:

@@ -8,14 +8,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from compress import cross_validate
+from compress import cross_validate, photo_scan
 from compress.cross_validate import FILES, main, teacher_recipes
 from compress.data import open_dataset
 from compress.data.photos import Photos
 from compress.study_plan import STUDIES, load_study
 from compress.teaching import Lesson
 from runtimes import RecipeError
-from tests.photos import folder_shop
+from sdk.frames import Frame, read_frame
+from tests.photos import folder_shop, picture, save
 from tests.tiny import SHOP
 
 STUDY = """
@@ -44,17 +45,55 @@ def run(study: Path, *more: str) -> int:
     return main([str(study), "--folds", "2", *where, *more])
 
 
-def test_folds_are_stretches_of_train_and_val(study: Path) -> None:
+def test_folds_share_out_train_and_val(study: Path) -> None:
     root = str(study.parent / "photos")
-    seen: list[Path] = []
-    for part in (1, 2, 3):
-        corpus = open_dataset("photos", {"root": root, "fold": f"{part}/3"}).load()
-        assert (len(corpus.train.images), len(corpus.val.images), len(corpus.test.images)) == (16, 8, 2)
+    seen: list[str] = []
+    for part in (1, 2, 3, 4):
+        corpus = open_dataset("photos", {"root": root, "fold": f"{part}/4"}).load()
         assert not set(corpus.train.images) & set(corpus.val.images)
-        seen += corpus.val.images
-    own = [path.relative_to(root).as_posix() for path in seen if path.parent.name == "fig"]
-    assert own == [*(f"train/fig/{n:03d}.jpg" for n in range(10)), "val/fig/000.jpg", "val/fig/001.jpg"]
-    assert len({open_dataset("photos", {"root": root, "fold": f"{part}/3"}).fingerprint() for part in (1, 2, 3)}) == 3
+        assert len(corpus.test.images) == 2
+        own = [path.relative_to(root).as_posix() for path in corpus.val.images]
+        assert sum(path.startswith("val/") for path in own) == 1, "a quarter of val"
+        assert len(own) == 6
+        seen += own
+    assert len(set(seen)) == 24
+    assert len({open_dataset("photos", {"root": root, "fold": f"{part}/4"}).fingerprint() for part in (1, 2, 3)}) == 3
+
+
+def test_one_scene_is_in_one_fold(
+    study: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Photos of it lie on both sides of the edge of a fold, which is no duplicate in the data set."""
+    for number, quality in ((4, 95), (5, 50)):
+        save(study.parent / f"photos/train/fig/{number:03d}.jpg", picture(77), quality)
+    monkeypatch.setattr(cross_validate, "measure", lambda job, out, errors: {"correct": "1", "val": "1", "seconds": 0})
+    assert run(study) == 0, capsys.readouterr().err
+    root = str(study.parent / "photos")
+    for part in (1, 2):
+        corpus = open_dataset("photos", {"root": root, "fold": f"{part}/2"}).load()
+        scene = [path.name for path in corpus.val.images if path.parent.parts[-2:] == ("train", "fig")]
+        assert ("004.jpg" in scene) == ("005.jpg" in scene)
+
+
+def test_each_photo_is_looked_at_once(study: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    looked: list[Path] = []
+
+    def counted(source: Path) -> Frame:
+        looked.append(source)
+        return read_frame(source)
+
+    monkeypatch.setattr(photo_scan, "read_frame", counted)
+    monkeypatch.setattr(photo_scan, "_known", {})
+    monkeypatch.setattr(cross_validate, "measure", lambda job, out, errors: {"correct": "1", "val": "1", "seconds": 0})
+    assert run(study) == 0
+    assert len(looked) == 26
+
+
+def test_folds_that_are_too_small_are_refused_before_any_work(study: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(study, "--folds", "8") == 2
+    said = capsys.readouterr().err
+    assert "has 26 photos of 2 classes, and 2 of them for val, which needs 4; make fewer folds" in said
+    assert "plain, fold" not in said
 
 
 @pytest.mark.parametrize("fold", ["2", "a/b", "0/4", "1/2/3", "100/200"])
@@ -113,8 +152,9 @@ def test_photos_are_looked_at_before_any_work(study: Path, capsys: pytest.Captur
 
 
 def test_mistakes_are_told(study: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main([str(study), "--folds", "1"]) == 2
-    assert "--folds must be 2 or more, got 1" in capsys.readouterr().err
+    for folds in ("1", "100"):
+        assert main([str(study), "--folds", folds]) == 2
+        assert f"--folds must lie in 2..99, got {folds}" in capsys.readouterr().err
     for change, says in (
         (('on = "plain"', "final = true"), "is final, as it was published"),
         (('on = "plain"', 'until = "embed"'), r"the row 'fitted' is not of a teacher; leave out its final and until"),

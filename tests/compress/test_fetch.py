@@ -317,11 +317,12 @@ def test_names_and_arguments(tmp_path: Path, capsys: pytest.CaptureFixture[str])
         "there is no data set 'grocry' to fetch (did you mean 'grocery'?); there is: grocery" in capsys.readouterr().err
     )
     for option in ("--api", "--raw"):
-        assert main(["grocery", "--fetch", str(tmp_path / "made"), option, "github.local"]) == 2
-        assert capsys.readouterr().err == (
-            f"error: argument {option}: wanted an address that begins with http:// or https://, got 'github.local'; "
-            "run: python -m compress.data --help\n"
-        )
+        for address in ("github.local", "http://github.local", "http://127.0.0.1.github.local"):
+            assert main(["grocery", "--fetch", str(tmp_path / "made"), option, address]) == 2
+            assert capsys.readouterr().err == (
+                f"error: argument {option}: wanted an address that begins with https:// (or http:// on this machine), "
+                f"got {address!r}; run: python -m compress.data --help\n"
+            )
     assert main(["grocery"]) == 2
     assert "required: --fetch; run: python -m compress.data --help" in capsys.readouterr().err
 

@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import logging
+import os
+import time
 from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
 
+from compress import photo_scan
 from compress.layouts import read_listing
 from compress.perceptual_hash import NEAR, near_pairs, perceptual_hash
-from compress.photo_checks import LIST, SCAN, Scan, problems, refuse, scan
+from compress.photo_checks import LIST, problems, refuse
+from compress.photo_scan import SCAN, scan
+from compress.photo_splits import folded, near_groups
 from runtimes import RecipeError
 from sdk.frames import Frame, read_frame
 from tests.photos import folder_shop, grocery_root, grocery_shop, picture, save
@@ -21,13 +26,13 @@ def apart(left: Frame, right: Frame) -> int:
     return (perceptual_hash(left) ^ perceptual_hash(right)).bit_count()
 
 
-def found_in(root: Path, key: str) -> dict[str, list[str]]:
+def found_in(root: Path) -> dict[str, list[str]]:
     listing = read_listing(str(root))
-    return problems(listing, scan(listing, f"{root} {key}"))
+    return problems(listing, listing, scan(listing.images))
 
 
 def test_a_good_shop_has_no_problems(tmp_path: Path) -> None:
-    assert found_in(grocery_shop(tmp_path), "good") == {}
+    assert found_in(grocery_shop(tmp_path)) == {}
 
 
 def test_everything_wrong_is_told_at_once(tmp_path: Path) -> None:
@@ -39,7 +44,7 @@ def test_everything_wrong_is_told_at_once(tmp_path: Path) -> None:
     (shop / "val/a/000.jpg").write_bytes((shop / "train/a/000.jpg").read_bytes())
     save(shop / "test/b/001.jpg", cv2.resize(read_frame(shop / "train/a/001.jpg"), (96, 96)), quality=40)
     save(shop / "test/b/000.jpg", read_frame(shop / "val/a/001.jpg"), quality=95)
-    found = found_in(shop, "bad")
+    found = found_in(shop)
     assert list(found) == ["unreadable", "few", "duplicates", "empty"]
     assert [line.partition(":")[0] for line in found["unreadable"]] == ["train/a/005.jpg", "train/c/002.jpg"]
     assert "got one cut after" in found["unreadable"][0]
@@ -56,7 +61,7 @@ def test_everything_wrong_is_told_at_once(tmp_path: Path) -> None:
 def test_a_file_that_is_not_there_is_unreadable(tmp_path: Path) -> None:
     shop = grocery_shop(tmp_path)
     (shop / "val/Fruit/Royal-Gala/Royal-Gala_000.jpg").unlink()
-    (line,) = found_in(shop, "gone")["unreadable"]
+    (line,) = found_in(shop)["unreadable"]
     assert line.startswith("val/Fruit/Royal-Gala/Royal-Gala_000.jpg: wanted an image file, got a path that does not ex")
 
 
@@ -68,19 +73,19 @@ def test_one_line_with_counts_examples_and_what_to_do(tmp_path: Path) -> None:
         refuse(FOUND, (), tmp_path / "out")
     file = tmp_path / "out" / LIST
     assert str(refused.value) == (
-        "the photos cannot be trained on as they are: classes with fewer than 5 train photos: 4 ('b' has 4, 'c' has 4, "
-        f"'d' has 1, ...); labels without photos: 1 ('none'); all are listed in {file}. Mend them, or accept them "
-        'as they are with --set \'data.accept=["few", "empty"]\''
+        "the photos cannot be trained on as they are: classes with fewer than 5 photos to train on: 4 ('b' has 4, "
+        f"'c' has 4, 'd' has 1, ...); labels without photos: 1 ('none'); all are listed in {file}. Mend them, or "
+        'accept them as they are with --set \'data.accept=["few", "empty"]\''
     )
     assert file.read_text(encoding="utf-8") == (
-        "# classes with fewer than 5 train photos: 4\n'b' has 4\n'c' has 4\n'd' has 1\n'e' has 0\n\n"
+        "# classes with fewer than 5 photos to train on: 4\n'b' has 4\n'c' has 4\n'd' has 1\n'e' has 0\n\n"
         "# labels without photos: 1\n'none'\n"
     )
 
 
 def test_what_to_do_with_photos_that_show_the_same(tmp_path: Path) -> None:
     found = {"duplicates": ["a.jpg (train) and b.jpg (val): the same bytes"]}
-    said = r"Mend them \(of photos that show the same leave one, or .* in a \.csv, write train for them in the column"
+    said = r"Mend them \(of photos that show the same leave one, or put them into one split\), or accept them"
     with pytest.raises(RecipeError, match=said):
         refuse(found, (), tmp_path)
     with pytest.raises(RecipeError, match="Mend them, or accept them"):
@@ -91,7 +96,7 @@ def test_what_is_accepted_is_logged_and_stops_nothing(tmp_path: Path, caplog: py
     with caplog.at_level(logging.WARNING):
         refuse(FOUND, ("few", "empty", "duplicates"), tmp_path)
     assert [record.getMessage().partition(" (")[0] for record in caplog.records] == [
-        "accepted: classes with fewer than 5 train photos: 4",
+        "accepted: classes with fewer than 5 photos to train on: 4",
         "accepted: labels without photos: 1",
     ]
     with pytest.raises(RecipeError, match=r"as they are: labels without photos: 1 .*accept=\[\"few\", \"empty\"\]"):
@@ -101,29 +106,43 @@ def test_what_is_accepted_is_logged_and_stops_nothing(tmp_path: Path, caplog: py
     assert not (tmp_path / LIST).exists(), "of a run before"
 
 
-def test_a_scan_is_kept_in_the_folder_and_known_by_its_fingerprint(tmp_path: Path) -> None:
-    shop = folder_shop(tmp_path / "shop", {"a": 2, "b": 1})
-    (shop / "a" / "001.jpg").write_bytes(b"no picture")
-    listing = read_listing(str(shop))
-    first = scan(listing, "kept", tmp_path)
+def test_a_photo_is_looked_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever split or place it has; what was found is kept in the run's folder, by content."""
+    shop = folder_shop(tmp_path / "shop", {"a": 2, "b": 1}, first=int(time.time()))
+    (shop / "a" / "001.jpg").write_bytes(b"no picture" + os.urandom(8))
+    images = read_listing(str(shop)).images
+    looked: list[Path] = []
+
+    def counted(source: Path) -> Frame:
+        looked.append(source)
+        return read_frame(source)
+
+    monkeypatch.setattr(photo_scan, "read_frame", counted)
+    first = scan(images, tmp_path)
     assert list(first.unreadable) == [1]
     assert first.hashes[1] == 0
+    assert first.hashes[0] == perceptual_hash(read_frame(images[0]))
+    turned = scan(images[::-1])
+    assert np.array_equal(turned.hashes, first.hashes[::-1])
+    assert len(looked) == 3, "once per process"
+
     stored = (tmp_path / SCAN).read_text(encoding="utf-8")
-    assert scan(listing, "kept") is first, "once per process"
-
-    from compress import photo_checks
-
-    photo_checks._scans.clear()
-    again = scan(listing, "kept", tmp_path)
-    assert isinstance(again, Scan)
+    monkeypatch.setattr(photo_scan, "_known", {})
+    again = scan(images, tmp_path)
     assert again.unreadable == first.unreadable
     assert np.array_equal(again.hashes, first.hashes)
     assert (tmp_path / SCAN).read_text(encoding="utf-8") == stored
-    photo_checks._scans.clear()
-    (tmp_path / SCAN).write_text('{"key": 3', encoding="utf-8")
-    assert scan(listing, "kept", tmp_path).unreadable == first.unreadable
-    scan(listing, "other", tmp_path)
-    assert (tmp_path / SCAN).read_text(encoding="utf-8") != stored
+    assert len(looked) == 3, "once per run"
+    added = save(shop / "b" / "more.jpg", picture(7, 60))
+    scan((*images, added), tmp_path)
+    assert looked[3:] == [added]
+
+    for damaged in ('{"decoder": 3', stored.replace(cv2.__version__, "0.1")):
+        monkeypatch.setattr(photo_scan, "_known", {})
+        (tmp_path / SCAN).write_text(damaged, encoding="utf-8")
+        del looked[:]
+        assert scan(images, tmp_path).unreadable == first.unreadable
+        assert len(looked) == 3
 
 
 def test_the_hash_survives_what_files_go_through_and_tells_pictures_apart() -> None:
@@ -152,8 +171,8 @@ def test_near_pairs_by_hand() -> None:
 def test_the_real_photos_have_no_problem(tmp_path: Path) -> None:
     """No photo of the official lists is unreadable or in two splits; the nearest two are far beyond the threshold."""
     listing = read_listing(str(grocery_root()))
-    found = scan(listing, "real", tmp_path)
-    assert problems(listing, found) == {}
+    found = scan(listing.images, tmp_path)
+    assert problems(listing, listing, found) == {}
     splits = np.array(listing.splits)
     for left, right in (("train", "val"), ("train", "test"), ("val", "test")):
         assert near_pairs(found.hashes[splits == left], found.hashes[splits == right], most=NEAR + 2) == []
@@ -164,3 +183,9 @@ def test_the_real_photos_have_no_problem(tmp_path: Path) -> None:
         "train/Fruit/Passion-Fruit/Passion-Fruit_016.jpg",
         "train/Fruit/Passion-Fruit/Passion-Fruit_026.jpg",
     ) in pairs
+    groups = near_groups(found)
+    for part in range(1, 5):
+        fold = folded(listing, part, 4, groups)
+        assert problems(listing, fold, found) == {}
+        moved = [split for split, own in zip(fold.splits, listing.splits, strict=True) if own == "val"]
+        assert moved.count("val") == pytest.approx(296 / 4, abs=4)

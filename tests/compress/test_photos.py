@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections import Counter
 from pathlib import Path
 
 import numpy as np
@@ -12,11 +11,13 @@ import pytest
 
 from compress.command import complain
 from compress.data import Corpus, Label, open_dataset
-from compress.data.photos import drawn
 from compress.draft import DatasetSpec
-from compress.layouts import Product, read_listing
+from compress.label_checks import check_labels
+from compress.layouts import Product
+from compress.models.text import minilm
 from compress.named import names_in
-from compress.photo_checks import LIST, SCAN
+from compress.photo_checks import LIST
+from compress.photo_scan import SCAN
 from compress.product_captions import captions, sentences
 from compress.recipe import Recipe
 from compress.steps import check_steps, run_steps
@@ -113,61 +114,65 @@ def test_sentences() -> None:
     assert sentences(text) == ["Has 1.5 percent fat.", "Good, e.g. with filling.", "Årets bästa?", "100 % Swedish."]
 
 
-def test_splits_are_drawn_by_class_and_stay(tmp_path: Path) -> None:
-    shop = folder_shop(tmp_path / "shop", {"a": 20, "b": 10, "c": 3, "d": 2})
-    listing = read_listing(str(shop))
-    shares = {"val": 0.2, "test": 0.2}
-    made = drawn(listing, shares, 0)
-    count = Counter((made.products[label].name, split) for label, split in zip(made.labels, made.splits, strict=True))
-    assert count == {
-        ("a", "train"): 12,
-        ("a", "val"): 4,
-        ("a", "test"): 4,
-        ("b", "train"): 6,
-        ("b", "val"): 2,
-        ("b", "test"): 2,
-        ("c", "train"): 1,
-        ("c", "val"): 1,
-        ("c", "test"): 1,
-        ("d", "train"): 2,
-    }
-    assert drawn(listing, shares, 0) == made
-    assert drawn(listing, shares, 1) != made
-    before = {made.relative(at): split for at, split in enumerate(made.splits)}
-    save(shop / "a" / "new.jpg", picture(99))
-    again = drawn(read_listing(str(shop)), shares, 0)
-    moved = [split for at, split in enumerate(again.splits) if before.get(again.relative(at), split) != split]
-    assert len(moved) <= 2
-
-
 def test_only_the_split_that_is_missing_is_drawn(tmp_path: Path) -> None:
-    shop = folder_shop(tmp_path, {"train/a": 10, "train/b": 1, "test/a": 4})
-    loaded = corpus(shop, val_share=0.3)
-    assert [len(split.images) for split in (loaded.train, loaded.val, loaded.test)] == [8, 3, 4]
+    shop = folder_shop(tmp_path, {"train/a": 12, "train/b": 1, "test/a": 4})
+    loaded = corpus(shop, val_share=0.33)
+    assert [len(split.images) for split in (loaded.train, loaded.val, loaded.test)] == [9, 4, 4]
     assert all(path.is_relative_to(shop / "test") for path in loaded.test.images)
 
 
+def test_photos_that_show_the_same_are_not_parted(tmp_path: Path) -> None:
+    """Bursts in folders without splits: a run goes on, and val has its photos."""
+    shop = folder_shop(tmp_path / "shop", {"a": 20, "b": 20})
+    bursts = [[shop / label / f"{number:03d}.jpg" for number in range(3)] for label in "ab"]
+    bursts += [[shop / label / f"{number:03d}.jpg" for number in range(3, 6)] for label in "ab"]
+    for seed, burst in enumerate(bursts):
+        for quality, path in zip((95, 60, 30), burst, strict=True):
+            save(path, picture(900 + seed), quality)
+    for seed in range(5):
+        driven(shop, tmp_path / "out", split_seed=seed)
+        loaded = corpus(shop, split_seed=seed)
+        splits = [set(split.images) for split in (loaded.train, loaded.val, loaded.test)]
+        assert [len(split) for split in splits] == [28, 6, 6]
+        for burst in bursts:
+            assert any(split.issuperset(burst) for split in splits)
+
+
 def test_photos_that_a_table_puts_in_train_stay_there(tmp_path: Path) -> None:
-    """So photos that show the same are kept together, and the rest is drawn."""
-    table_shop(tmp_path, {"a": 12, "b": 12})
-    burst = {f"photos/{label}/{number:03d}.jpg" for label in "ab" for number in range(6)}
-    for path in burst:
-        save(tmp_path / path, picture(int(path[7] == "b")))
-    with pytest.raises(
-        RecipeError, match=r"two splits that show the same: .* write train for them in the column split"
-    ):
-        driven(tmp_path, tmp_path / "out")
+    """The rest is drawn, but for what shows the same as they do."""
+    table_shop(tmp_path, {"a": 20, "b": 20})
     lines = (tmp_path / "shop.csv").read_text(encoding="utf-8").splitlines()
-    table = ["image,label,split", *(f"{line},{'train' * (line.split(',')[0] in burst)}" for line in lines[1:])]
+    fixed = {f"photos/{label}/{number:03d}.jpg" for label in "ab" for number in range(6)}
+    table = ["image,label,split", *(f"{line},{'train' * (line.split(',')[0] in fixed)}" for line in lines[1:])]
     (tmp_path / "shop.csv").write_text("\n".join(table), encoding="utf-8")
-    driven(tmp_path, tmp_path / "out")
-    loaded = corpus(tmp_path)
-    assert [len(split.images) for split in (loaded.train, loaded.val, loaded.test)] == [20, 2, 2]
-    assert {path.relative_to(tmp_path).as_posix() for path in loaded.train.images} >= burst
+    same = "photos/a/010.jpg"
+    shutil.copy(tmp_path / "photos/a/000.jpg", tmp_path / same)
+    for seed in range(5):
+        driven(tmp_path, tmp_path / "out", split_seed=seed)
+        loaded = corpus(tmp_path, split_seed=seed)
+        assert {path.relative_to(tmp_path).as_posix() for path in loaded.train.images} >= {*fixed, same}
+        assert len(loaded.val.images) == len(loaded.test.images) == 4
+
+
+def test_a_class_of_five_is_enough(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """Though two of them are drawn; and what one of the photos for validation is worth is said before training."""
+    driven(folder_shop(tmp_path / "shop", dict.fromkeys("abcd", 5)), tmp_path / "out")
+    (said,) = [record.getMessage() for record in caplog.records]
+    assert said.startswith("there are 4 photos for validation: each is worth 25.0 points of accuracy, so neither a")
+    with pytest.raises(
+        RecipeError,
+        match=r"fewer than 5 photos to train on: 1 \('e' has 4, of which 2 would be left\); all are listed",
+    ):
+        driven(folder_shop(tmp_path / "shop4", {**dict.fromkeys("abcd", 5), "e": 4}), tmp_path / "out")
+
+
+def test_nothing_is_said_of_many_photos_for_validation(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    driven(folder_shop(tmp_path / "shop", {"train/a": 5, "train/b": 5, "val/a": 200, "test/a": 1}), tmp_path / "out")
+    assert not caplog.records
 
 
 def test_a_table_without_splits(tmp_path: Path) -> None:
-    file = table_shop(tmp_path, {"cola": 6, "kiwi": 6}, {"text": {"kiwi": "Green and sweet."}})
+    file = table_shop(tmp_path, {"cola": 12, "kiwi": 12}, {"text": {"kiwi": "Green and sweet."}})
     loaded = corpus(file, licence="CC0")
     assert (loaded.name, loaded.licence) == ("shop", "CC0")
     assert [label.name for label in loaded.labels] == ["cola", "kiwi"]
@@ -197,8 +202,8 @@ def test_the_fingerprint_follows_content_and_fields_not_the_place(tmp_path: Path
 
 
 def test_the_fingerprint_does_not_follow_what_the_folder_is_called(tmp_path: Path) -> None:
-    shop = folder_shop(tmp_path / "shop.v1", {"a": 5, "b": 5})
-    table = table_shop(tmp_path / "table", {"a": 5, "b": 5})
+    shop = folder_shop(tmp_path / "shop.v1", {"a": 12, "b": 12})
+    table = table_shop(tmp_path / "table", {"a": 12, "b": 12})
     for old, new, names in (
         (shop, tmp_path / "other.v2", ("shop.v1", "other.v2")),
         (table, table.with_name("other.csv"), ("shop", "other")),
@@ -211,14 +216,14 @@ def test_the_fingerprint_does_not_follow_what_the_folder_is_called(tmp_path: Pat
 
 
 def test_the_seed_draws_another_split(tmp_path: Path) -> None:
-    shop = folder_shop(tmp_path, {"a": 10, "b": 10})
+    shop = folder_shop(tmp_path, {"a": 12, "b": 12})
     prints = {open_dataset("photos", {"root": str(shop), "split_seed": seed}).fingerprint() for seed in range(3)}
     assert len(prints) == 3
 
 
 def test_bad_fields_are_refused(tmp_path: Path) -> None:
     with pytest.raises(
-        RecipeError, match=r"no kind 'duplicate' \(did you mean 'duplicates'\?\); kinds: unreadable, few"
+        RecipeError, match=r"no kind 'duplicate' \(did you mean 'duplicates'\?\); kinds: lists, unreadable, few"
     ):
         open_dataset("photos", {"accept": ["duplicate"]})
     for shares in ({"val_share": 0.0}, {"test_share": -0.1}, {"val_share": 0.5, "test_share": 0.4}):
@@ -232,10 +237,30 @@ def test_bad_fields_are_refused(tmp_path: Path) -> None:
         open_dataset("photos", {"root": str(tmp_path / "no")}).check()
 
 
-def test_too_few_photos_for_three_splits(tmp_path: Path) -> None:
-    shop = folder_shop(tmp_path, {"a": 2, "b": 1})
-    with pytest.raises(RecipeError, match=r"has 3 photos of 2 classes, and none of them is for val; add photos"):
+@pytest.mark.parametrize(
+    ("counts", "said"),
+    [
+        ({"a": 2, "b": 1}, "has 3 photos of 2 classes, and 0 of them for val, which needs 4; add photos"),
+        ({"a": 5, "b": 5}, "has 10 photos of 2 classes, and 2 of them for val, which needs 4; add photos"),
+        ({"train/a": 5, "val/b": 3, "test/a": 1}, "and 3 of them for val, which needs 4"),
+        ({"val/a": 9, "test/b": 9}, "and 0 of them for train, which needs 1"),
+    ],
+)
+def test_too_few_photos_for_three_splits(tmp_path: Path, counts: dict[str, int], said: str) -> None:
+    """Golden samples are chosen from val: from one photo none can be."""
+    shop = folder_shop(tmp_path, counts)
+    with pytest.raises(RecipeError, match=said):
         open_dataset("photos", {"root": str(shop)}).check()
+
+
+def test_one_burst_is_for_one_split(tmp_path: Path) -> None:
+    """Only a look at the photos tells that there is nothing to draw."""
+    shop = folder_shop(tmp_path / "shop", {"a": 20, "b": 20})
+    for path in shop.rglob("*.jpg"):
+        save(path, picture(ord(path.parent.name)))
+    open_dataset("photos", {"root": str(shop)}).check()
+    with pytest.raises(RecipeError, match=r"0 of them for val, .* \(a class of 3 that differ gives each split one\)"):
+        driven(shop, tmp_path / "out")
 
 
 def test_unreadable_photos_are_left_out_where_accepted(tmp_path: Path) -> None:
@@ -271,6 +296,23 @@ def test_a_run_looks_at_every_photo_first(tmp_path: Path, capsys: pytest.Capture
     driven(shop, out, accept=["unreadable"])
 
 
+def test_wrong_lines_stand_in_the_list_with_the_rest(tmp_path: Path) -> None:
+    """Where they are accepted they are left out."""
+    file = table_shop(tmp_path, {"cola": 12, "kiwi": 12})
+    with file.open("a", encoding="utf-8") as table:
+        table.write("photos/cola/000.jpg,cola\nphotos/kiwi/000.jpg,\nphotos/none.jpg,fig\n")
+    with pytest.raises(
+        RecipeError,
+        match=r"as they are: mistakes in lists and folders: 2 \(.*csv.*\); unreadable files: 1 \(.*; labels wi",
+    ):
+        driven(tmp_path, tmp_path / "out")
+    listed = (tmp_path / "out" / LIST).read_text(encoding="utf-8")
+    assert listed.startswith("# mistakes in lists and folders: 2\n")
+    assert "lines 2 and 26 name the same photo" in listed
+    assert "line 27: wanted a label, got none" in listed
+    driven(tmp_path, tmp_path / "out", accept=["lists", "unreadable", "few", "empty"])
+
+
 def test_the_real_photos() -> None:
     loaded = corpus(grocery_root())
     assert (len(loaded.labels), len(loaded.captions)) == (81, 81 + 17 + 81)
@@ -282,5 +324,6 @@ def test_the_real_photos() -> None:
     assert set(loaded.train.matches.sum(1).tolist()) == {2, 3}
     wordings = [wording for caption in loaded.captions for wording in caption]
     assert len(set(wordings)) == len(wordings) == 649
+    check_labels(loaded.labels, minilm.tokenizer({}, 64))
     spoken = {word for text in wordings for word in text.lower().replace("-", " ").split() if word.isalpha()}
     assert spoken <= set(loaded.words)

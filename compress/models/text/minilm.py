@@ -135,7 +135,10 @@ def kept_ids(options: Mapping[str, Any]) -> list[int]:
     whole.no_padding()
     kept.update(old for word in asked.keep for old in whole.encode(word).ids)
     if wanted < len(kept):
-        raise RecipeError(f"minilm needs a vocab of at least {len(kept)} for single characters, got {wanted}")
+        raise RecipeError(
+            f"minilm needs a vocab of at least {len(kept)} for single characters and {len(asked.keep)} words to keep, "
+            f"got {wanted}; raise vocab"
+        )
     # BERT numbers its whole words from the most frequent on; [unused..] are placeholders.
     frequent = (i for i, piece in enumerate(pieces) if i not in kept and not piece.startswith("[unused"))
     kept.update(old for old, _ in zip(frequent, range(wanted - len(kept)), strict=False))
