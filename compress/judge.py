@@ -8,10 +8,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from benchmarks.class_losses import ClassLoss, adjusted, class_changes
 from benchmarks.evalset import EvalSet
 from benchmarks.evaluate import Result
 from benchmarks.stats import paired_bootstrap, paired_drop
-from compress.class_losses import ClassLoss, adjusted, class_changes
 from sdk.manifest import Figure
 
 

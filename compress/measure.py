@@ -12,13 +12,13 @@ from typing import Any
 import numpy as np
 
 import sdk
+from benchmarks.class_losses import losses_by_class
 from benchmarks.evalset import EvalSet
 from benchmarks.evaluate import Cell, Result, evaluate
 from benchmarks.metrics import question_only
 from benchmarks.shop import as_json, shop_drops, shop_figures
 from benchmarks.stats import clustered, clustered_drop, paired_drop, wilson
 from benchmarks.timing import machine, paired_latency, versions
-from compress.class_losses import losses_by_class
 from compress.engines import cpu_targets
 from compress.progress import bar
 from compress.results import Measured, asked_of
