@@ -84,11 +84,14 @@ def run_steps(
     """Let the data set look at its files (`verify`, if it has one), then run the steps of `recipe` in order inside the
     folder `out`; returns the last draft. See `run_from` for the rest.
     """
+    from compress.prepared import drop_unfinished  # here, for it shows progress, and mistakes are told without that
+
     out = out.resolve()
     draft = Draft(out=out, folder=out, seed=recipe.seed, dataset=recipe.dataset, device=recipe.device)
     dataset = open_dataset(recipe.dataset.name, recipe.dataset.fields)
     getattr(dataset, "verify", lambda out: None)(out)
     key = on_key(dataset.fingerprint(), recipe.device)
+    drop_unfinished(out)
     if not resume:
         _clean(out / WORK, TMP, REFUSED)
 

@@ -23,6 +23,7 @@ from compress.data import open_dataset
 from compress.distilling import Distilling
 from compress.draft import Draft
 from compress.hold_out import held_out
+from compress.lock import held
 from compress.prepared import prepared
 from compress.recipe import Recipe, load_recipe
 from compress.steps import read_step, run_steps
@@ -263,6 +264,9 @@ def test_mistakes_are_told_before_any_work(run: Path, tmp_path: Path, capsys: py
     assert f"--out {mine.resolve()} exists and was not made by this command; choose another --out" in said()
     (mine / ".study.json").write_text('{"study": "grocery"}')
     assert "holds the study grocery; choose another --out for study" in said()
+    (mine / ".study.json").write_text('{"study": "study", "pid": 7}')
+    with held(mine / ".study.json"):
+        assert f"--out {mine.resolve()} is in use by the process 7; wait until it ends, or choose another" in said()
 
 
 def test_a_published_student_gets_a_row_of_its_own(
