@@ -114,9 +114,9 @@ def _measure(
     for place, job in enumerate(jobs, 1):
         measured[job.row.name].append({"seed": job.seed, **(work.done(job) or work.measure(job))})
         work.drop_heavy(jobs[:place], [each for each in jobs[place:] if work.done(each) is None])
-        write_study({**about, "rows": summary(study, measured)}, work.out)
+        write_study({**about, "rows": summary(study, measured, about["data"]["val"])}, work.out)
     work.finish()
-    return {**about, "rows": summary(study, measured)}
+    return {**about, "rows": summary(study, measured, about["data"]["val"])}
 
 
 def _show(table: dict[str, Any], out: Path, errors: "Console") -> None:

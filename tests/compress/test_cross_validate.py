@@ -12,7 +12,7 @@ from compress import cross_validate
 from compress.cross_validate import FILES, main, teacher_recipes
 from compress.data import open_dataset
 from compress.data.photos import Photos
-from compress.study_plan import STUDIES, load_study
+from compress.study_plan import load_study
 from compress.teaching import Lesson
 from runtimes import RecipeError
 from tests.photos import folder_shop
@@ -127,9 +127,3 @@ def test_mistakes_are_told(study: Path, capsys: pytest.CaptureFixture[str]) -> N
     (study.parent / "shop.toml").write_text('name = "x"\n[data]\nname = "photos"\n[embed]\n')
     with pytest.raises(RecipeError, match=r"the recipe x does not start with \[teach\]: there is no teacher"):
         teacher_recipes(load_study(study))
-
-
-def test_the_study_of_grocerys_teacher() -> None:
-    """Each row is another teacher."""
-    recipes = teacher_recipes(load_study(STUDIES / "grocery_teacher.toml"))
-    assert len({repr(recipe.steps) for recipe in recipes.values()}) == len(recipes) > 5
