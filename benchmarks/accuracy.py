@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from benchmarks.class_losses import most_lost
 from benchmarks.evalset import EvalSet
 from benchmarks.evaluate import Result
 from benchmarks.metrics import question_only
@@ -41,6 +42,7 @@ def accuracy_of(plan: Plan, subject: Subject, evalset: EvalSet, results: Mapping
     row["top1_drop"] = asdict(paired_drop(teacher.correct, result.correct))
     if lost := shop_drops(teacher, result):
         row["shop_drop"] = as_json(lost)
+    row["class_lost"] = most_lost(teacher, result, evalset)
     row["map_drop"] = asdict(teacher.retrieval.drop_to(result.retrieval))
     if result.answered is not None and teacher.answered is not None:
         row["answers_drop"] = asdict(clustered_drop(teacher.answered, result.answered, _images(evalset)))

@@ -45,6 +45,8 @@ def _of_cell(row: Mapping[str, Any]) -> dict[str, float]:
         found["answers.accuracy"] = 100 * accuracy["answers"]["value"]
     renamed = {"top1_drop": "zero_shot.drop", "answers_drop": "answers.drop", "map_drop": "map_drop"}
     found |= {name: accuracy[key]["value"] for key, name in renamed.items() if key in accuracy}
+    if "class_lost" in accuracy:
+        found["class_lost"] = float(accuracy["class_lost"])
     shop = accuracy.get("shop", {})
     found |= {name: figure["value"] * (1 if name in IN_ONE else 100) for name, figure in shop.items()}
     return found | {drop_name(name): figure["value"] for name, figure in accuracy.get("shop_drop", {}).items()}

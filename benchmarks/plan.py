@@ -139,7 +139,7 @@ def _add_graphs(
                 skipped.append(Skipped(who, on, stored, str(error), precision))
                 continue
             # The same arithmetic twice would be the same cell: this engine's default is what the graph says.
-            found.setdefault(compute, Subject(who, stored, on, precision, compute, path, _bytes(made)))
+            found.setdefault(compute, Subject(who, stored, on, precision, compute, path, made.size))
         subjects += found.values()
 
 
@@ -158,8 +158,3 @@ def _add_programs(
         return
     size = sum(path.stat().st_size for path in programs.values())
     subjects.append(Subject(who, "pt2", on, None, compute, bundle.path, size, programs))
-
-
-def _bytes(bundle: Bundle) -> int:
-    listed = sum(entry.bytes for entry in bundle.manifest.files.values())
-    return listed + (bundle.path / sdk.bundle.MANIFEST).stat().st_size

@@ -8,6 +8,7 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
+from benchmarks.eager import TARGET as EAGER
 from benchmarks.shop import IN_ONE, SHOP, drop_name
 from runtimes import RecipeError
 
@@ -33,8 +34,10 @@ _STUDENT = {
         drop_name(name): f"{'0..1' if name in IN_ONE else 'points'} lost to the teacher of: {title}"
         for name, title in SHOP.items()
     },
+    "class_lost": "net images lost by the class that lost most, of those that lost significantly (exact McNemar, Holm)",
     "speedup.f32": "times faster than the teacher's fp32 graph computed in f32",
     "speedup.default": "times faster than the teacher's fp32 graph as the engine likes it",
+    "speedup.eager": "times faster than the teacher as a PyTorch program, operator by operator (wants --on pt:cpu)",
     "speedup.own_f32": "times faster than the student's own fp32 graph computed in f32",
 }
 _LAYER = {
@@ -97,8 +100,10 @@ def parse_bar(text: str) -> Bar:
 
 
 def check_targets(bars: Sequence[Bar], targets: Sequence[str]) -> None:
-    """Raises RecipeError for a bar on a target that is not going to be measured."""
+    """Raises RecipeError for a bar on a target, or against one, that is not going to be measured."""
     for bar in bars:
+        if bar.name == "student.speedup.eager" and EAGER not in targets:
+            raise RecipeError(f"--require {bar.text!r}: the teacher is not measured on {EAGER}; add --on {EAGER}")
         if bar.on is not None and bar.on not in targets:
             raise RecipeError(f"--require {bar.text!r}: {bar.on} is not measured; measured are: {', '.join(targets)}")
 

@@ -23,7 +23,7 @@ VARIETY = 32
 
 def frames_of(evalset: EvalSet) -> list[Frame]:
     """Decoded images of a set: uint8 (H, W, 3) RGB, at most VARIETY of them. Raises FeedError."""
-    return [sdk.read_frame(path) for path in _spread(evalset.images)]
+    return [sdk.read_frame(path) for path in spread(evalset.images)]
 
 
 def prepared(frame: Frame, bundle: Bundle) -> Frame:
@@ -41,7 +41,7 @@ def stage_calls(model: Model, evalset: EvalSet, frames: Sequence[Frame]) -> dict
     bundle = model.bundle
     feeds = [{"image": prepared(frame, bundle)[None]} for frame in frames]
     calls: dict[str, Callable[[], object]] = {
-        "decode": _over(sdk.read_frame, _spread(evalset.images)),
+        "decode": _over(sdk.read_frame, spread(evalset.images)),
         "resize": _over(lambda frame: prepared(frame, bundle), frames),
         "image": _over(lambda feed: model.run("image", feed), feeds),
     }
@@ -53,7 +53,7 @@ def stage_calls(model: Model, evalset: EvalSet, frames: Sequence[Frame]) -> dict
         tokens = tokenizer([text])
         return model.run("text", {"ids": tokens.ids, "mask": tokens.mask})
 
-    calls["text"] = _over(read, _spread(texts))
+    calls["text"] = _over(read, spread(texts))
     if bundle.manifest.fusion is not None:
         tokens = tokenizer(texts[-1:])
         asked = model.run("text", {"ids": tokens.ids, "mask": tokens.mask})["tokens"]
@@ -66,7 +66,7 @@ def end_to_end_calls(model: Model, evalset: EvalSet) -> dict[str, Callable[[], o
     """From an image file to an answer: `classify` over the bundle's bank, to which the set's labels are added, `ask`
     with questions that come again."""
     add_labels(model, evalset)
-    classify, files = model.task("classify"), _spread(evalset.images)
+    classify, files = model.task("classify"), spread(evalset.images)
     calls: dict[str, Callable[[], object]] = {"classify": _over(classify, files)}
     questions = list(dict.fromkeys(question for _, question, _ in evalset.questions))
     if questions and "ask" in model.bundle.manifest.tasks:
@@ -81,6 +81,7 @@ def _over(call: Callable[[T], object], values: Sequence[T]) -> Callable[[], obje
     return lambda: call(next(turn))
 
 
-def _spread(values: Sequence[T]) -> list[T]:
+def spread(values: Sequence[T]) -> list[T]:
+    """At most VARIETY of the values, from all over."""
     step = max(1, len(values) // VARIETY)
     return list(values[::step][:VARIETY])

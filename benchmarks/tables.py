@@ -140,6 +140,7 @@ def speedup_rows(report: Report) -> list[Row]:
     said = {
         "f32": "teacher fp32 in f32",
         "default": "teacher fp32 as the engine likes it",
+        "eager": "teacher in PyTorch, operator by operator",
         "own_f32": "its own fp32 in f32",
     }
     rows: list[Row] = [("target", "student", "against", "student ms", "other ms", "speed-up", "turns")]

@@ -27,12 +27,12 @@ class Paired:
 
 
 def in_turn(
-    calls: Mapping[str, Callable[[], object]], *, min_seconds: float = 2.0, min_runs: int = 50
+    calls: Mapping[str, Callable[[], object]], *, min_seconds: float = 2.0, min_runs: int = 50, rest: float = 0.0
 ) -> dict[str, NDArray[np.float64]]:
     """Time calls in turn (A B C A B C, MLPerf's single-stream scenario): name -> milliseconds, one sample per turn.
 
     Stops when both min_seconds and min_runs are reached. Samples of the same turn share the machine's mood, so their
-    ratio is steadier than any of the times.
+    ratio is steadier than any of the times. `rest`: seconds of sleep before each call, which no time holds.
     """
     for _ in range(5):
         for call in calls.values():
@@ -40,13 +40,16 @@ def in_turn(
     turns: list[list[int]] = []
     started = time.perf_counter()
     while time.perf_counter() - started < min_seconds or len(turns) < min_runs:
-        marks = [time.perf_counter_ns()]
+        spent = []
         for call in calls.values():
+            if rest:
+                time.sleep(rest)
+            before = time.perf_counter_ns()
             call()
-            marks.append(time.perf_counter_ns())
-        turns.append(marks)
-    spent = np.diff(np.array(turns, np.float64), axis=1) / 1e6
-    return {name: spent[:, index] for index, name in enumerate(calls)}
+            spent.append(time.perf_counter_ns() - before)
+        turns.append(spent)
+    milliseconds = np.array(turns, np.float64) / 1e6
+    return {name: milliseconds[:, index] for index, name in enumerate(calls)}
 
 
 def paired_latency(

@@ -5,23 +5,32 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import asdict
 
+import numpy as np
+from numpy.typing import NDArray
+
 from benchmarks.cells import Effort, Row, image_path
+from benchmarks.eager import TARGET as EAGER
+from benchmarks.eager import Side, eager_in_turn
 from benchmarks.evalset import EvalSet
 from benchmarks.layer import LABELS, layer_cost
 from benchmarks.plan import Plan, Subject
 from benchmarks.progress import Tick
 from benchmarks.samples import Samples
-from benchmarks.stages import frames_of
+from benchmarks.stages import frames_of, spread
 from benchmarks.stats import median_interval
 from benchmarks.timing import in_turn
 from runtimes import parse_target
 from sdk.resize import Frame
 
+Times = NDArray[np.float64]
+
 
 def speedups(plan: Plan, evalset: EvalSet, effort: Effort, samples: Samples, tick: Tick) -> list[Row]:
     """The student's main cell against float cells of the same target, timed in turn: `f32` and `default` are the
-    teacher's fp32 graph computed in f32 and as the engine likes it, `own_f32` the student's own fp32 graph."""
+    teacher's fp32 graph computed in f32 and as the engine likes it, `own_f32` the student's own fp32 graph; `eager`, on
+    a CPU and where `pt:cpu` is measured too, the teacher's PyTorch program there, see benchmarks/eager.py."""
     frames, rows = frames_of(evalset), []
+    programs = plan.on(EAGER, "teacher")
     for target in plan.targets:
         students, teachers = plan.on(target, "student"), plan.on(target, "teacher")
         if not students:
@@ -39,6 +48,8 @@ def speedups(plan: Plan, evalset: EvalSet, effort: Effort, samples: Samples, tic
                 key = str(found[0])
                 done[key] = done.get(key) or _in_turn(found[0], students[0], frames, effort, samples)
                 rows.append({"against": name, **done[key]})
+        if programs and parse_target(target).device == "cpu":
+            rows.append({"against": "eager", **_eager(programs[0], students[0], evalset, effort, samples)})
         tick(f"{target}: teacher and student in turn", 1)
     return rows
 
@@ -47,15 +58,25 @@ def _in_turn(a: Subject, b: Subject, frames: Sequence[Frame], effort: Effort, sa
     with a.open() as one, b.open() as two:
         calls = {"a": image_path(one, frames), "b": image_path(two, frames)}
         times = in_turn(calls, min_seconds=effort.seconds, min_runs=effort.runs)
-    for subject, partner, values in ((a, b, times["a"]), (b, a, times["b"])):
+    return _row(a, b, times["a"], times["b"], samples)
+
+
+def _eager(a: Subject, b: Subject, evalset: EvalSet, effort: Effort, samples: Samples) -> Row:
+    one, two = (Side(each.bundle, each.on, each.precision, each.programs) for each in (a, b))
+    times = eager_in_turn(one, two, spread(evalset.images), seconds=effort.seconds, runs=effort.runs)
+    return _row(a, b, *times, samples)
+
+
+def _row(a: Subject, b: Subject, slow: Times, fast: Times, samples: Samples) -> Row:
+    for subject, partner, values in ((a, b, slow), (b, a, fast)):
         samples.add(subject, "paired.image_path", "ms", values, partner=str(partner))
     return {
-        "target": a.on,
+        "target": b.on,
         "slow": {"model": a.who, "variant": a.stored, "compute": a.compute},
         "fast": {"model": b.who, "variant": b.stored, "compute": b.compute},
-        "slow_ms": asdict(median_interval(times["a"])),
-        "fast_ms": asdict(median_interval(times["b"])),
-        "speedup": asdict(median_interval(times["a"] / times["b"])),
+        "slow_ms": asdict(median_interval(slow)),
+        "fast_ms": asdict(median_interval(fast)),
+        "speedup": asdict(median_interval(slow / fast)),
     }
 
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import json
+import os
 import shutil
 import sys
 from collections.abc import Iterable, Sequence
@@ -24,6 +25,7 @@ from compress.data import open_dataset
 from compress.disk import disk_needed
 from compress.distill import check_space
 from compress.draft import DatasetSpec, Draft
+from compress.lock import held
 from compress.recipe import Recipe, Step, load_recipe, step_name
 from compress.steps import WORK, check_corpus, check_steps, on_key, package_version, run_from, step_key
 from compress.study import GO_ON, MARKER, check_out
@@ -156,28 +158,33 @@ def _command(asked: argparse.Namespace) -> None:
         check_steps(_on_fold(recipe, f"1/{asked.folds}"))
     from rich.console import Console  # here, so that a mistake is told without it
 
-    (out / WORK / "folds").mkdir(parents=True, exist_ok=True)
-    (out / MARKER).write_text(json.dumps({"study": study.name, "version": package_version()}), encoding="utf-8")
+    marker = {"study": study.name, "version": package_version(), "pid": os.getpid()}
+    with held(out / MARKER):
+        (out / MARKER).write_text(json.dumps(marker), encoding="utf-8")
+        (out / WORK / "folds").mkdir(parents=True, exist_ok=True)
+        _measure_all(study, recipes, out, asked.folds, Console(stderr=True, highlight=False, soft_wrap=True))
+    shown = Console()
+    shown.print((out / FILES[1]).read_text(encoding="utf-8"), soft_wrap=True, markup=False)
+    for name in FILES:
+        shown.print(str(out / name), soft_wrap=True, highlight=False, markup=False)
+
+
+def _measure_all(study: Study, recipes: dict[str, Recipe], out: Path, folds: int, errors: Console) -> None:
+    """The files are written again after each teacher, so that there is something to look at."""
     for spec in {repr(recipe.dataset): recipe.dataset for recipe in recipes.values()}.values():
         # What is wrong with the photos, before any work: of the whole, and so of each fold.
         getattr(open_dataset(spec.name, _part(spec, "").fields), "verify", lambda out: None)(out)
     for recipe in recipes.values():
         check_corpus(recipe)
-    jobs = jobs_of(recipes, asked.folds)
-    errors, text = Console(stderr=True, highlight=False, soft_wrap=True), ""
+    jobs = jobs_of(recipes, folds)
     done: dict[str, list[dict[str, Any]]] = {row.name: [] for row in study.rows}
     for place, job in enumerate(jobs, 1):
         done[job.row].append(measure(job, out, errors))
         if place % len(recipes) == 0:  # the next fold has other photos
             shutil.rmtree(out / WORK / "images", ignore_errors=True)
-        table = table_of(study, jobs[0].recipe.name, done, asked.folds)
-        text = markdown(table)
-        for name, content in zip(FILES, (json.dumps(table, indent=1) + "\n", text), strict=True):
+        table = table_of(study, jobs[0].recipe.name, done, folds)
+        for name, content in zip(FILES, (json.dumps(table, indent=1) + "\n", markdown(table)), strict=True):
             (out / name).write_text(content, encoding="utf-8")
-    shown = Console()
-    shown.print(text, soft_wrap=True, markup=False)
-    for name in FILES:
-        shown.print(str(out / name), soft_wrap=True, highlight=False, markup=False)
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -7,6 +7,7 @@ which), 130 interrupted.
 
 import argparse
 import json
+import os
 import shutil
 import sys
 from collections.abc import Sequence
@@ -15,6 +16,7 @@ from typing import TYPE_CHECKING
 
 from compress.command import Parser, exit_code
 from compress.disk import disk_needed
+from compress.lock import held
 from compress.recipe import Recipe, load_recipe, step_name
 from compress.report import PUBLISHED, write_report
 from compress.steps import StepDone, check_steps, package_version, run_steps
@@ -62,10 +64,11 @@ def check_space(out: Path, disk_mb: int) -> None:
 
 
 def claim(out: Path, recipe: Recipe) -> None:
-    """Make the folder and mark it as ours. Raises RecipeError if it cannot be made."""
+    """Make the folder and mark it as ours, and this process as the one that works in it. Raises RecipeError if it
+    cannot be made."""
     try:
         out.mkdir(parents=True, exist_ok=True)
-        record = {"recipe": recipe.name, "seed": recipe.seed, "version": package_version()}
+        record = {"recipe": recipe.name, "seed": recipe.seed, "version": package_version(), "pid": os.getpid()}
         (out / MARKER).write_text(json.dumps(record), encoding="utf-8")
     except OSError as error:
         raise RecipeError(f"cannot write into --out {out}: {error.strerror}; choose another --out") from error
@@ -100,10 +103,11 @@ def _command(asked: argparse.Namespace) -> None:
     from rich.console import Console  # here, so that a mistake is told without it
 
     check_steps(recipe)
-    claim(out, recipe)
-    if asked.steps_from is not None:
-        take_steps(asked.steps_from, out, recipe)
-    _run(recipe, out, asked, Console(stderr=True, highlight=False, soft_wrap=True))
+    with held(out / MARKER):
+        claim(out, recipe)
+        if asked.steps_from is not None:
+            take_steps(asked.steps_from, out, recipe)
+        _run(recipe, out, asked, Console(stderr=True, highlight=False, soft_wrap=True))
 
 
 def _run(recipe: Recipe, out: Path, asked: argparse.Namespace, errors: "Console") -> None:

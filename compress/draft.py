@@ -111,7 +111,8 @@ class Draft:
     ("teacher", "student"); `programs`: the teacher's PyTorch programs. `evalset`: the published test split. `report`:
     the measurements on it, as JSON. `metrics`: flat, dotted by step ("teach.val_top1"). `seconds`: what each step cost.
     `pace`: how fast each training was, by its title ("teach: train"). `device`: where torch trains, see device.py.
-    `hold_out`: share of the train images that the student never learns from (prune.hold_out).
+    `hold_out`: share of the train images that the student never learns from (prune.hold_out). `train_size`: edge of the
+    crops that it learns from, where they are smaller than its frames, else 0 (distill.train_size). `recipe`: its name.
     """
 
     out: Path
@@ -130,6 +131,8 @@ class Draft:
     pace: Mapping[str, Pace] = field(default_factory=dict)
     device: str = "cpu"
     hold_out: float = 0.0
+    train_size: int = 0
+    recipe: str = ""
 
     def with_metrics(self, step: str, **values: Metric) -> "Draft":
         """A copy with `values` added to the metrics under `step.`."""

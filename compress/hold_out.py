@@ -11,14 +11,19 @@ SEED = 2  # one for all students, so that all are measured on the same images
 
 
 def held_out(label: NDArray[np.int64], share: float) -> NDArray[np.int64]:
-    """Positions int64 of the train images that are left out, `share` (from 0 to below 1) of each label's.
+    """Positions int64 of the train images that are left out: of each label's one stretch, which starts anywhere and is
+    `share` (from 0 to below 1) of them long.
 
-    `label`: int64 (N,); -1, where it is not known, is drawn from like a label. Of each at least one image stays.
+    A stretch, not a draw: neighbours often show one scene, and a photo of it in training would tell too much.
+    `label`: int64 (N,), in the data set's order; -1, where it is not known, counts as a label. Of each at least one
+    image stays.
     """
     rng, found = np.random.default_rng(SEED), [np.zeros(0, np.int64)]
     for each in np.unique(label):
-        own = rng.permutation(np.flatnonzero(label == each))
-        found.append(own[: min(round(share * len(own)), len(own) - 1)])
+        own = np.flatnonzero(label == each)
+        count = min(round(share * len(own)), len(own) - 1)
+        start = rng.integers(len(own) - count + 1)
+        found.append(own[start : start + count])
     return np.sort(np.concatenate(found))
 
 

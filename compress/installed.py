@@ -13,6 +13,7 @@ from runtimes import Unavailable
 # What a fresh machine needs for the default recipe: the maker's packages, and both engines that it measures on.
 INSTALL = "pip install 'edge-pupil[compress,openvino,onnx]'"
 OURS = ("compress", "benchmarks", "sdk", "runtimes")
+SETTINGS = ("recipes", "studies")
 # Their versions move numbers: training, export, quantizing, measuring, resizing; and what holds data and weights.
 DECIDING = (
     *("torch", "timm", "transformers", "safetensors", "tokenizers", "numpy", "opencv-python-headless"),
@@ -37,12 +38,13 @@ def package_folder(package: str, wanted_by: str, install: str = INSTALL) -> Path
 def sources_hash(root: Path, packages: Iterable[str] = OURS) -> str:
     """sha256 (hex) over the names and bytes of every .py and .toml file of `packages` under `root`.
 
-    But not of studies: what those set is in the keys of steps, and a new row must not make all others run again.
+    But not of recipes and studies: what those set is in the keys of steps, and a new row, or another recipe, must not
+    make all others run again.
     """
     digest = hashlib.sha256()
     for package in packages:
         files = (path for path in (root / package).rglob("*") if path.suffix in {".py", ".toml"} and path.is_file())
-        for path in sorted(path for path in files if path.parent.name != "studies"):
+        for path in sorted(path for path in files if path.parent.name not in SETTINGS):
             digest.update(f"{path.relative_to(root).as_posix()}\0{path.stat().st_size}\0".encode())
             digest.update(path.read_bytes())
     return digest.hexdigest()

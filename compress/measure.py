@@ -3,37 +3,35 @@
 from __future__ import annotations
 
 import dataclasses
-import functools
-import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-import sdk
+from benchmarks.class_losses import losses_by_class
 from benchmarks.evalset import EvalSet
 from benchmarks.evaluate import Cell, Result, evaluate
 from benchmarks.metrics import question_only
 from benchmarks.shop import as_json, shop_drops, shop_figures
 from benchmarks.stats import clustered, clustered_drop, paired_drop, wilson
-from benchmarks.timing import machine, paired_latency, versions
-from compress.class_losses import losses_by_class
+from benchmarks.timing import machine, versions
 from compress.engines import cpu_targets
 from compress.progress import bar
 from compress.results import Measured, asked_of
+from compress.speed import eager_speed, speed
 from compress.steps.embed import HELD_OUT_WORDS
 from sdk.bundle import Bundle, open_bundle
-from sdk.slim import slim
 from sdk.text import Tokenizer
 
 PACKAGES = ("edge-pupil", "openvino", "onnxruntime", "torch", "timm", "transformers", "nncf", "onnx", "numpy")
 
 
 def measure(
-    teacher: Path, student: Path, evalset: EvalSet, train: Sequence[tuple[str, str]], seconds: float
+    teacher: Path, student: Path, program: Path, evalset: EvalSet, train: Sequence[tuple[str, str]], seconds: float
 ) -> Measured:
-    """Evaluate, compare and time. `train`: (question, answer) pairs for the question-only baseline.
+    """Evaluate, compare and time. `program`: the teacher's PyTorch image program. `train`: (question, answer) pairs for
+    the question-only baseline. What the bundles weigh is known when they are published (compress/publish.py).
 
     Raises Unavailable without a CPU engine, and the SDK's errors.
     """
@@ -52,9 +50,8 @@ def measure(
         "accuracy": _accuracy(results, results[headline["teacher"]], evalset),
         "parity": _parity(results, engines),
         "baselines": _baselines(evalset, train),
-        "size": _sizes(open_bundle(teacher), open_bundle(student), engines[0]),
         "words": _words(open_bundle(student)),
-        "speed": speed(bundles, evalset, engines, seconds, "int8"),
+        "speed": _speed(bundles, program, evalset, engines, seconds),
         **({"classes": [vars(each) for each in losses]} if losses else {}),
         "machine": machine(),
         "versions": versions(*PACKAGES),
@@ -126,71 +123,15 @@ def _baselines(evalset: EvalSet, train: Sequence[tuple[str, str]]) -> dict[str, 
     return found
 
 
-def _sizes(teacher: Bundle, student: Bundle, target: str) -> dict[str, Any]:
-    """Bytes of bundles as one target needs them, and stored parameters per tower."""
-    with tempfile.TemporaryDirectory() as folder:
-        slims = {
-            "teacher_fp32": slim(teacher, target, Path(folder) / "teacher", precision="fp32"),
-            "student_int8": slim(student, target, Path(folder) / "student", precision="int8"),
-            "student_int8_no_text": slim(student, target, Path(folder) / "image", text=False, precision="int8"),
-        }
-        sizes = {name: _bytes(bundle) for name, bundle in slims.items()}
-    return {
-        "slim_for": target,
-        "bytes": {**sizes, "student_all_variants": _bytes(student)},
-        "params": {
-            who: {tower: graphs["fp32"].params for tower, graphs in bundle.manifest.graphs.items()}
-            for who, bundle in (("teacher", teacher), ("student", student))
-        },
-        "macs": {
-            who: {tower: graphs["fp32"].macs for tower, graphs in bundle.manifest.graphs.items()}
-            for who, bundle in (("teacher", teacher), ("student", student))
-        },
-    }
-
-
-def _bytes(bundle: Bundle) -> int:
-    listed = sum(entry.bytes for entry in bundle.manifest.files.values())
-    return listed + (bundle.path / "bundle.json").stat().st_size
+def _speed(
+    bundles: Mapping[str, Path], program: Path, evalset: EvalSet, engines: Sequence[str], seconds: float
+) -> list[dict[str, Any]]:
+    rows = speed(bundles, evalset, engines, seconds, "int8")
+    computes = {row["target"]: row["student_compute"] for row in rows}
+    return rows + eager_speed(bundles, program, evalset, computes, seconds, "int8")
 
 
 def _words(student: Bundle) -> dict[str, int]:
     """Unknown tokens per unseen English word: 0 means that the word can be read."""
     tokens = Tokenizer.of(student)(HELD_OUT_WORDS)
     return dict(zip(HELD_OUT_WORDS, tokens.unknown, strict=True))
-
-
-def speed(
-    bundles: Mapping[str, Path], evalset: EvalSet, engines: Sequence[str], seconds: float, precision: str
-) -> list[dict[str, Any]]:
-    """Single-stream time of the image path (a frame in memory to a unit embedding), "teacher" and "student" in turn.
-
-    `seconds`: how long each pair is timed. The student runs in `precision`, the teacher in f32 and, in a row of its
-    own, in the engine's default arithmetic where that is another.
-    """
-    frame = sdk.read_frame(evalset.images[0])
-    rows = []
-    for engine in engines:
-        seen = set()
-        for asked in ("fp32", None):
-            with (
-                sdk.load(bundles["teacher"], on=engine, precision=asked) as a,
-                sdk.load(bundles["student"], on=engine, precision=precision) as b,
-            ):
-                compute = a.ran_on["image"].compute
-                if compute in seen:
-                    continue  # this engine's default is what the graph says
-                seen.add(compute)
-                one, two = (functools.partial(model.embed_images, frame) for model in (a, b))
-                pair = paired_latency(one, two, min_seconds=seconds)
-                rows.append(
-                    {
-                        "target": engine,
-                        "teacher_compute": compute,
-                        "student_compute": b.ran_on["image"].compute,
-                        "teacher_ms": dataclasses.asdict(pair.a_ms),
-                        "student_ms": dataclasses.asdict(pair.b_ms),
-                        "speedup": dataclasses.asdict(pair.ratio),
-                    }
-                )
-    return rows

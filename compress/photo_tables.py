@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
+from benchmarks.class_losses import ALPHA, significant
 from benchmarks.shop import IN_ONE, SHOP
 from benchmarks.shop_tables import EXPLAINED, lost_text, shown
 from benchmarks.tables import Row, grid
 
-ALPHA = 0.05
 WORST = 10  # classes that the report lists
 
 
@@ -38,15 +38,14 @@ def class_main_row(report: dict[str, Any]) -> list[Row]:
     classes = report.get("classes", [])
     if not classes:
         return []
-    count = len(significant(classes))
+    count = len(_significant(classes))
     most = max(each["lost"] - each["won"] for each in classes)
     change = f"most lost by one: {most} photos" if most > 0 else "none lost a photo"
     return [("classes that lost significantly", "", f"{count} of {len(classes)}", change)]
 
 
-def significant(classes: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Classes that lost more than chance explains: p below `ALPHA`, which is adjusted for all of them."""
-    return [each for each in classes if each["p"] < ALPHA and each["lost"] > each["won"]]
+def _significant(classes: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    return [each for each in classes if significant(each["p"], each["lost"], each["won"])]
 
 
 def class_rows(report: dict[str, Any]) -> list[Row]:
@@ -81,7 +80,7 @@ def photo_sections(report: dict[str, Any]) -> list[str]:
         parts.append(f"\n## Coarse classes, product search, none of these\n\n{EXPLAINED}\n{grid(shop)}")
     if classes:
         worst = class_rows(report)
-        names = ", ".join(each["name"] for each in significant(classes)) or "none"
+        names = ", ".join(each["name"] for each in _significant(classes)) or "none"
         parts.append(
             f"\n## Which classes lost\n\nStudent int8 against teacher fp32, photo by photo, an exact McNemar test for "
             f"each of {len(classes)} classes, p adjusted for all of them (Holm). Lost significantly (p < {ALPHA:g}): "

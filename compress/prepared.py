@@ -4,6 +4,7 @@ Students train on exactly what the device will feed them.
 """
 
 import hashlib
+import uuid
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -16,6 +17,7 @@ from sdk.frames import prepare, read_frame
 from sdk.resize import least_side
 
 CACHE = ".work/images"
+UNFINISHED = ".tmp.npy"
 
 
 def prepared(images: Sequence[Path], size: int, out: Path, title: str) -> NDArray[np.uint8]:
@@ -36,12 +38,22 @@ def prepared(images: Sequence[Path], size: int, out: Path, title: str) -> NDArra
 
 def _write(images: Sequence[Path], size: int, file: Path, title: str) -> None:
     file.parent.mkdir(parents=True, exist_ok=True)
-    building = file.with_suffix(".tmp.npy")
+    building = file.with_name(f"{file.stem}-{uuid.uuid4().hex[:8]}{UNFINISHED}")  # two processes may write the same
     shape = (len(images), size, size, 3)
     # Not through a memory map: on a full disk that kills the process without a word, and a write raises OSError.
-    with building.open("wb") as out, bar(title, len(images)) as tick:
-        np.lib.format.write_array_header_1_0(out, {"descr": "|u1", "fortran_order": False, "shape": shape})
-        for path in images:
-            out.write(prepare(read_frame(path, least=least_side(size)), size, resize="area", crop="none").tobytes())
-            tick("")
-    building.replace(file)
+    try:
+        with building.open("wb") as out, bar(title, len(images)) as tick:
+            np.lib.format.write_array_header_1_0(out, {"descr": "|u1", "fortran_order": False, "shape": shape})
+            for path in images:
+                frame = read_frame(path, least=least_side(size))
+                out.write(prepare(frame, size, resize="area", crop="none").tobytes())
+                tick("")
+        building.replace(file)
+    finally:
+        building.unlink(missing_ok=True)
+
+
+def drop_unfinished(out: Path) -> None:
+    """Remove what killed processes left half written in the cache; only for one that holds the folder `out`."""
+    for left in (out / CACHE).glob(f"*{UNFINISHED}"):
+        left.unlink()

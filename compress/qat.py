@@ -31,7 +31,7 @@ BATCH = 64
 CALIBRATION = 64  # train images: where ranges start; training moves them
 WARMUP = 0.1  # share of the steps
 
-Lesson = tuple[Tensor, Tensor]  # pixels float32 (N, 3, S, S) and the teacher's unit vectors of them, float32 (N, D)
+Lesson = tuple[Tensor, Tensor]  # pixels float32 (N, 3, E, E) and the teacher's unit vectors of them, float32 (N, D)
 
 
 def retrain(draft: Draft, folder: Path, epochs: int, lr: float) -> Draft:
@@ -64,7 +64,8 @@ def retrain(draft: Draft, folder: Path, epochs: int, lr: float) -> Draft:
         epoch, at = divmod(step, rounds)
         order = np.random.default_rng((draft.seed, epoch)).permutation(learnt)
         rows, view = order[at * BATCH : (at + 1) * BATCH], epoch % len(store.train)
-        batch = augment_batch(frames, rows, augment, spec.size, store.header.seed, view)
+        size = draft.train_size if view and draft.train_size else spec.size  # as in distilling
+        batch = augment_batch(frames, rows, augment, size, store.header.seed, view)
         return to_input(batch, spec.mean, spec.std), torch.as_tensor(store.train[view][rows])
 
     # What comes before and after, placing quantizers and exporting them, is done on the CPU.

@@ -134,7 +134,8 @@ def markdown(report: dict[str, Any]) -> str:
         *photo_sections(report),
         "\n## Do the engines agree?\n\n" + grid(parity_rows(report)),
         "\n## Single-stream time of the image path\n\nA frame in memory to a unit vector, teacher and student in "
-        "turn; the speed-up is the median of paired ratios.\n\n" + grid(speed_rows(report)),
+        "turn; the speed-up is the median of paired ratios. PyTorch runs the teacher's exported program "
+        "(torch.export) operator by operator on the same CPU, in f32.\n\n" + grid(speed_rows(report)),
         "\n## Without a model\n\n" + grid(baseline_rows(report)),
         f"\n## Words never seen in training\n\n{len(words) - len(unread)} of {len(words)} tokenize without an unknown "
         f"token ({', '.join(words)}).\n",

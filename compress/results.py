@@ -17,8 +17,8 @@ from sdk.manifest import Figure
 
 @dataclass(frozen=True)
 class Measured:
-    """`results`: (who, precision, target) -> what was answered. `table`: every figure, as JSON. `headline`: who
-    ("teacher", "student") -> the key in `results` of what stands for it. `asked`: the image of each question, int64
+    """`results`: (who, precision, target) -> what was answered. `table`: every figure but sizes, as JSON. `headline`:
+    who ("teacher", "student") -> the key in `results` of what stands for it. `asked`: the image of each question, int64
     (M,). `evalset`: on which all this was answered."""
 
     results: dict[tuple[str, str, str], Result]

@@ -8,6 +8,7 @@ stopped. Exit codes: 0 done, 2 a mistake in what was asked for, 130 interrupted.
 import argparse
 import dataclasses
 import json
+import os
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -15,16 +16,18 @@ from typing import TYPE_CHECKING, Any
 
 from compress.command import Parser, exit_code
 from compress.device import CPU
+from compress.disk import disk_needed
 from compress.distill import check_space
+from compress.lock import held
 from compress.recipe import Recipe, load_recipe, step_name
-from compress.steps import WORK, StepDone, check_steps, package_version
+from compress.steps import WORK, OnStep, StepDone, check_steps, package_version
 from compress.study_plan import Job, Study, jobs_of, load_study, row_recipes, share_held_out, teacher_steps
 from runtimes import RecipeError
 
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from compress.study_run import StudyRun
+    from compress.study_run import OnStart, StudyRun
 
 GO_ON = "the same command goes on from the last checkpoint"
 MARKER = ".study.json"
@@ -58,22 +61,31 @@ def _command(asked: argparse.Namespace) -> None:
     recipes, whole = row_recipes(study, asked.set), load_recipe(study.recipe)
     teacher = dataclasses.replace(whole, steps=whole.steps[: teacher_steps(whole)])
     check_out(out, study)
-    check_space(out, whole.disk_mb)
     from rich.console import Console  # here, so that a mistake is told without it
 
     from compress.study_run import StudyRun, find_teacher, take_teacher
 
     shared = find_teacher(asked.run, teacher, _data_fields(study, asked.set), _device(recipes))
+    check_space(out, disk_needed(dataclasses.replace(whole, dataset=shared.draft.dataset)))
     for recipe in recipes.values():
         check_steps(dataclasses.replace(recipe, dataset=shared.draft.dataset))
     from compress.study_measure import Yardstick  # it loads torch, and the engines
 
-    out.mkdir(parents=True, exist_ok=True)
-    (out / MARKER).write_text(json.dumps({"study": study.name, "version": package_version()}), encoding="utf-8")
-    shared = take_teacher(shared, asked.run, out, teacher)
-    share = max((share_held_out(recipe) for recipe in recipes.values()), default=0.0)
-    yardstick = Yardstick(shared.draft, out / WORK / "study", share)
-    errors = Console(stderr=True, highlight=False, soft_wrap=True)
+    marker = {"study": study.name, "version": package_version(), "pid": os.getpid()}
+    with held(out / MARKER):
+        (out / MARKER).write_text(json.dumps(marker), encoding="utf-8")
+        shared = take_teacher(shared, asked.run, out, teacher)
+        share = max((share_held_out(recipe) for recipe in recipes.values()), default=0.0)
+        yardstick = Yardstick(shared.draft, out / WORK / "study", share)
+        errors = Console(stderr=True, highlight=False, soft_wrap=True)
+        work = StudyRun(shared, out, yardstick, *_told(errors))
+        about = {**_about(study, whole, recipes, asked.set), "teacher": shared.header["teacher"], **yardstick.about()}
+        jobs = jobs_of(study, recipes, study.seeds, shared.key)
+        _show(_measure(work, study, jobs, asked.run, about, errors), out, errors)
+
+
+def _told(errors: "Console") -> tuple["OnStart", OnStep]:
+    """What is said when a student's step begins, and when it is done."""
 
     def on_start(job: Job, name: str) -> None:
         errors.print(f"{job.row.name}, seed {job.seed}: {name}", style="yellow", markup=False)
@@ -82,10 +94,7 @@ def _command(asked: argparse.Namespace) -> None:
         said = "done before" if done.skipped else f"done, {done.draft.seconds[done.name]:.0f} s"
         errors.print(f"{done.name}: {said}", style="green")
 
-    work = StudyRun(shared, out, yardstick, on_start, on_step)
-    about = {**_about(study, whole, recipes, asked.set), "teacher": shared.header["teacher"], **yardstick.about()}
-    jobs = jobs_of(study, recipes, study.seeds, shared.key)
-    _show(_measure(work, study, jobs, asked.run, about, errors), out, errors)
+    return on_start, on_step
 
 
 def _measure(
@@ -106,9 +115,9 @@ def _measure(
     for place, job in enumerate(jobs, 1):
         measured[job.row.name].append({"seed": job.seed, **(work.done(job) or work.measure(job))})
         work.drop_heavy(jobs[:place], [each for each in jobs[place:] if work.done(each) is None])
-        write_study({**about, "rows": summary(study, measured)}, work.out)
+        write_study({**about, "rows": summary(study, measured, about["data"]["val"])}, work.out)
     work.finish()
-    return {**about, "rows": summary(study, measured)}
+    return {**about, "rows": summary(study, measured, about["data"]["val"])}
 
 
 def _show(table: dict[str, Any], out: Path, errors: "Console") -> None:

@@ -16,9 +16,11 @@ from sdk.manifest import Figure
 Records = Sequence[Mapping[str, Any]]  # of one row's students, each with its seed
 
 
-def summary(study: Study, measured: Mapping[str, Records]) -> list[dict[str, Any]]:
+def summary(study: Study, measured: Mapping[str, Records], val: int) -> list[dict[str, Any]]:
     """A table of figures for each row of the study that has been measured, as JSON; `measured`: row's name -> its
-    students. `ms` are milliseconds as if all had been timed at one moment: the teacher's median, over the paired ratio.
+    students. `val`: how many of their photos, the first ones, are of the validation split: `val_top1` and `val_gain`
+    are on those alone, and decide; held-out train photos, which the teacher knows, are in `top1` and `gain`. `ms` are
+    milliseconds as if all had been timed at one moment: the teacher's median, over the paired ratio.
     """
     timed = [each["speed"][0]["teacher_ms"]["value"] for records in measured.values() for each in _good(records)]
     teacher_ms = float(np.median(timed)) if timed else 0.0
@@ -29,17 +31,19 @@ def summary(study: Study, measured: Mapping[str, Records]) -> list[dict[str, Any
             continue
         other = study.compared(row)
         about = {"name": row.name, "final": row.final, "against": other.name if other else None}
-        figures = _figures(_good(records), teacher_ms)
-        gain = _gain(measured.get(other.name, ()), records) if other else None
-        rows.append({**about, **figures, "gain": as_json(gain), "students": [dict(each) for each in records]})
+        figures = _figures(_good(records), teacher_ms, val)
+        before = measured.get(other.name, ()) if other else ()
+        gains = {"val_gain": as_json(_gain(before, records, val)), "gain": as_json(_gain(before, records))}
+        rows.append({**about, **figures, **gains, "students": [dict(each) for each in records]})
     return [{**row, "front": on_front} for row, on_front in zip(rows, pareto(rows), strict=True)]
 
 
 def pareto(rows: Sequence[Mapping[str, Any]]) -> list[bool]:
-    """Whether each row is on the front: no other one is as fast and as accurate, and better in one of both. Final rows,
-    measured on fewer photos, take no part."""
+    """Whether each row is on the front: no other one is as fast and as accurate on validation photos, and better in one
+    of both. Final rows, trained on another schedule, take no part."""
     points = [
-        None if row["final"] or "top1" not in row else (row["ms"]["value"], -row["top1"]["value"]) for row in rows
+        None if row["final"] or "val_top1" not in row else (row["ms"]["value"], -row["val_top1"]["value"])
+        for row in rows
     ]
     known = [point for point in points if point is not None]
     return [
@@ -59,10 +63,11 @@ def _good(records: Records) -> list[Mapping[str, Any]]:
     return [each for each in records if "correct" in each]
 
 
-def _figures(good: Sequence[Mapping[str, Any]], teacher_ms: float) -> dict[str, Any]:
+def _figures(good: Sequence[Mapping[str, Any]], teacher_ms: float, val: int) -> dict[str, Any]:
     if not good:
         return {}
     right = np.stack([_bools(each) for each in good])
+    decides = right[:, :val]
     pairs = [pair for each in good for pair in each["speed"]]
     computes = dict.fromkeys(pair["teacher_compute"] for pair in pairs)  # f32 first
     faster = {
@@ -71,8 +76,9 @@ def _figures(good: Sequence[Mapping[str, Any]], teacher_ms: float) -> dict[str, 
     f32 = next(iter(faster.values()))
     paces = {name: [each[name] for each in good if name in each] for name in ("step_seconds", "images_per_second")}
     return {
+        "val_top1": as_json(clustered(decides.ravel(), _photos(decides))),
+        "val_by_seed": [float(each.mean()) for each in decides],
         "top1": as_json(clustered(right.ravel(), _photos(right))),
-        "by_seed": [float(each.mean()) for each in right],
         "precision": good[0]["precision"],
         "compute": good[0]["compute"],
         "bytes": dict(good[0]["bytes"]),
@@ -88,9 +94,10 @@ def _figures(good: Sequence[Mapping[str, Any]], teacher_ms: float) -> dict[str, 
     }
 
 
-def _gain(before: Records, after: Records) -> Figure | None:
-    """Points (0..100) of top-1 won, students of the same seed in pairs, over the photos that both were measured on;
-    photos are drawn together over seeds. A final student is compared with those of all seeds."""
+def _gain(before: Records, after: Records, most: int | None = None) -> Figure | None:
+    """Points (0..100) of top-1 won, students of the same seed in pairs, over the photos that both were measured on, at
+    `most` so many of the first; photos are drawn together over seeds. A final student is compared with those of all
+    seeds."""
     one, two = ({each.get("seed"): _bools(each) for each in _good(records)} for records in (before, after))
     if None in two:
         pairs = [(each, two[None]) for each in one.values()]
@@ -98,8 +105,8 @@ def _gain(before: Records, after: Records) -> Figure | None:
         pairs = [(one[seed], two[seed]) for seed in two if seed in one]
     if not pairs:
         return None
-    n = min(len(each) for pair in pairs for each in pair)  # validation photos come first
-    lost, won = (np.stack([pair[side][:n] for pair in pairs]) for side in (0, 1))
+    n = min(len(each) for pair in pairs for each in pair)
+    lost, won = (np.stack([pair[side][:n][:most] for pair in pairs]) for side in (0, 1))
     return clustered_drop(won.ravel(), lost.ravel(), _photos(lost))
 
 

@@ -20,8 +20,9 @@ from compress.engines import cpu_targets
 from compress.hold_out import held_out
 from compress.installed import environment
 from compress.interim import graph_bytes, interim_bundle, precision_of, subject
-from compress.measure import PACKAGES, speed
+from compress.measure import PACKAGES
 from compress.progress import bar
+from compress.speed import speed
 from compress.store import identity
 from runtimes import FeedError, RecipeError, Unavailable, VerifyError
 from sdk.bundle import MANIFEST

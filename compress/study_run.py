@@ -13,6 +13,7 @@ from compress.attempt import read_record, write_record
 from compress.data import open_dataset
 from compress.draft import Draft
 from compress.installed import environment
+from compress.prepared import drop_unfinished
 from compress.recipe import Recipe, Step, step_name
 from compress.steps import DONE, WORK, OnStep, on_key, read_step, run_from, step_folder
 from compress.steps_from import MARKER, check_run, take_steps
@@ -50,17 +51,16 @@ def find_teacher(run: Path, recipe: Recipe, data: Mapping[str, Any], device: str
         raise RecipeError(
             f"--from {run} is a run of the recipe {made!r}, and this study is of {recipe.name!r}; give a run of that"
         )
-    found = None
+    found = []
     for number, step in enumerate(recipe.steps, start=1):
-        found = read_step(run / WORK / step_folder(number, step), run.resolve())
-        if found is None:
+        done = read_step(run / WORK / step_folder(number, step), run.resolve())
+        if done is None:
             raise RecipeError(
                 f"--from {run} has no finished [{step_name(step)}], or not all of its files as they were made; "
                 "finish it: the command that made it, with --resume"
             )
-    if found is None:
-        raise TypeError("a recipe without steps has no store")
-    key, draft = found
+        found.append(done)
+    key, draft = found[-1]
     spec = dataclasses.replace(draft.dataset, fields={**draft.dataset.fields, **data})
     dataset = open_dataset(spec.name, spec.fields)
     dataset.check()
@@ -99,6 +99,7 @@ class StudyRun:
             made_by = read_record(path / DONE).get("made_by")
             if made_by is not None and made_by != environment():
                 shutil.rmtree(path)
+        drop_unfinished(self.out)
         for path in (*self._work.glob("*student-*"), *self._work.glob(".teacher-*")):
             shutil.rmtree(path)
 

@@ -15,6 +15,7 @@ from compress.tables import Row, grid, interval, megabytes, percent
 if TYPE_CHECKING:
     from rich.table import Table
 
+VAL = ("row", "top-1 on val", "points won on val")
 FILES = ("study.json", "study.md", "study.png")
 
 
@@ -29,16 +30,18 @@ def write_study(table: Mapping[str, Any], out: Path) -> str | None:
 def markdown(table: Mapping[str, Any]) -> str:
     """study.md."""
     held = len(table["photos"]) - table["data"]["val"]
-    photos = f"{table['data']['val']} validation photos"
-    if held:
-        photos += f" and {held} train photos that no student of this study learnt from (its teacher did)"
-    final = any(row["final"] for row in table["rows"])
+    also = (
+        f"Beside that stands what it is with {held} train photos that no student of this study learnt from (its "
+        "teacher did): it does not decide. "
+        if held
+        else ""
+    )
     return (
         f"# {table['study']}\n\n{table['description']}\n\n"
         f"Recipe {table['recipe']}; students of one teacher ({table['teacher'][:16]}). Schedule of all rows: "
         f"{', '.join(f'`{text}`' for text in table['schedule']) or 'the recipe itself'}.\n\n"
-        f"Top-1 is the mean over {_seeds(table['seeds'])}, on {photos}, through the SDK on {table['target']}. "
-        f"{'A final row is measured on the validation photos alone, and compared on those. ' if final else ''}"
+        f"Top-1 is the mean over {_seeds(table['seeds'])}, on {table['data']['val']} validation photos, through the "
+        f"SDK on {table['target']}. {also}"
         "Brackets hold 95 % intervals; a photo is drawn with its answers for all seeds. Each row is timed in turn with "
         "the teacher (single-stream, a frame in memory to a unit vector): the milliseconds are the teacher's median "
         "over the row's ratio. Seconds are those of the student's steps.\n\n"
@@ -54,7 +57,7 @@ def rich_table(table: Mapping[str, Any]) -> Table:
     from rich.text import Text
 
     header, *rows = study_rows(table)
-    places = [header.index(name) for name in ("row", "top-1", "points won", "image graph", "one frame, ms")]
+    places = [header.index(name) for name in (*VAL, "image graph", "one frame, ms")]
     shown = Table(*(header[place] for place in places), title=f"{table['study']}, {table['target']}", show_lines=True)
     for row in rows:
         shown.add_row(*(Text(row[place].replace(" [", "\n[").replace(" (", "\n(")) for place in places))
@@ -64,21 +67,24 @@ def rich_table(table: Mapping[str, Any]) -> Table:
 def study_rows(table: Mapping[str, Any]) -> list[Row]:
     """The main table, header first."""
     computes = list(dict.fromkeys(name for row in table["rows"] for name in row.get("speedup", ())))
-    head = ("row", "top-1", "of each seed", "points won", "over", "image graph", "all graphs", "one frame, ms")
+    held = len(table["photos"]) > table["data"]["val"]
+    beside = ("top-1 with held-out photos", "points won with them") if held else ()
+    head = (*VAL[:2], "of each seed", VAL[2], "over", *beside, "image graph", "all graphs", "one frame, ms")
     faster = tuple(f"times faster than the teacher in {name}" for name in computes)
     rows: list[Row] = [(*head, *faster, "seconds", "s per step", "images per s")]
     for row in table["rows"]:
-        if "top1" not in row:
+        if "val_top1" not in row:
             rows.append((row["name"], row["students"][0]["why"], *("-",) * (len(rows[0]) - 2)))
             continue
         speed = [interval(row["speedup"][name], 2) if name in row["speedup"] else "-" for name in computes]
         rows.append(
             (
                 f"{row['name']} ({row['precision']})",
-                f"{percent(row['top1'])}{_refused(row)}",
-                " / ".join(f"{100 * each:.1f}" for each in row["by_seed"]),
-                interval(row["gain"], 2) if row["gain"] else "-",
-                (row["against"] if row["gain"] else None) or "-",
+                f"{percent(row['val_top1'])}{_refused(row)}",
+                " / ".join(f"{100 * each:.1f}" for each in row["val_by_seed"]),
+                interval(row["val_gain"], 2) if row["val_gain"] else "-",
+                (row["against"] if row["val_gain"] else None) or "-",
+                *(_with_held_out(row) if held else ()),
                 megabytes(row["bytes"]["image"]),
                 megabytes(sum(row["bytes"].values())),
                 interval(row["ms"], 3),
@@ -88,6 +94,13 @@ def study_rows(table: Mapping[str, Any]) -> list[Row]:
             )
         )
     return rows
+
+
+def _with_held_out(row: Mapping[str, Any]) -> tuple[str, str]:
+    """Top-1 and what was won with the held-out photos, which a final row may have learnt from."""
+    if row["final"]:
+        return "-", "-"
+    return percent(row["top1"]), interval(row["gain"], 2) if row["gain"] else "-"
 
 
 def _refused(row: Mapping[str, Any]) -> str:
@@ -120,13 +133,13 @@ def _draw(table: Mapping[str, Any], path: Path) -> None:
     axis.set_xscale("log")
     axis.grid(True, which="both", alpha=0.2)
     points = []
-    for place, row in enumerate(each for each in table["rows"] if "top1" in each):
-        x, y, colour = row["ms"]["value"], 100 * row["top1"]["value"], f"C{place % 10}"
+    for place, row in enumerate(each for each in table["rows"] if "val_top1" in each):
+        x, y, colour = row["ms"]["value"], 100 * row["val_top1"]["value"], f"C{place % 10}"
         axis.errorbar(
             x,
             y,
             xerr=arms(row["ms"], 1),
-            yerr=arms(row["top1"], 100),
+            yerr=arms(row["val_top1"], 100),
             fmt="o" if row["precision"] == "int8" else "s",
             color=colour,
             markerfacecolor="white" if row["final"] else colour,
@@ -137,7 +150,10 @@ def _draw(table: Mapping[str, Any], path: Path) -> None:
         points.append((x, y, row["name"], colour))
     _steps(axis, [row for row in table["rows"] if row["front"]])
     label_points(axis, points)
-    axis.set(xlabel="single-stream time of the image path, ms (log): left is faster", ylabel="zero-shot top-1, %")
+    axis.set(
+        xlabel="single-stream time of the image path, ms (log): left is faster",
+        ylabel="zero-shot top-1 on validation photos, %",
+    )
     text = f"{table['study']}: {_seeds(table['seeds'])}, {table['target']}, 95 % intervals; circles int8, squares float"
     figure.suptitle(text, parse_math=False)
     figure.savefig(path, dpi=120)
@@ -146,6 +162,6 @@ def _draw(table: Mapping[str, Any], path: Path) -> None:
 def _steps(axis: Any, front: Sequence[Mapping[str, Any]]) -> None:
     """The Pareto front: what accuracy can be had within a time."""
     if front:
-        points = np.array(sorted((row["ms"]["value"], 100 * row["top1"]["value"]) for row in front))
+        points = np.array(sorted((row["ms"]["value"], 100 * row["val_top1"]["value"]) for row in front))
         axis.step(points[:, 0], points[:, 1], where="post", color="grey", linestyle="--", linewidth=1, label="front")
         axis.legend(loc="lower right", frameon=False)

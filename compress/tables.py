@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
+from benchmarks.eager import TARGET as EAGER
 from benchmarks.tables import Row, grid, interval, megabytes, percent
 from compress.photo_tables import class_main_row, shop_main_rows
 
@@ -63,13 +64,18 @@ def _time_rows(speed: Iterable[dict[str, Any]]) -> list[Row]:
     """A frame's time, for each arithmetic of the teacher."""
     return [
         (
-            f"one frame (teacher in {row['teacher_compute']})",
+            f"one frame (teacher in {teacher_in(row)})",
             milliseconds(row["teacher_ms"]),
             milliseconds(row["student_ms"]),
             f"{row['speedup']['value']:.2f}x faster [{row['speedup']['low']:.2f}, {row['speedup']['high']:.2f}]",
         )
         for row in speed
     ]
+
+
+def teacher_in(row: dict[str, Any]) -> str:
+    """What the teacher of a row of `speed` computes in, and on what, if that is not the row's own target."""
+    return "PyTorch" if row["teacher_on"] == EAGER else str(row["teacher_compute"])
 
 
 def _answer_row(report: dict[str, Any], teacher: dict[str, Any], student: dict[str, Any]) -> list[Row]:
@@ -139,7 +145,7 @@ def speed_rows(report: dict[str, Any]) -> list[Row]:
     rows: list[Row] = [("target", "teacher in", "student in", "teacher ms", "student ms", "speed-up", "pairs")]
     for row in report["speed"]:
         times = (milliseconds(row["teacher_ms"]), milliseconds(row["student_ms"]), interval(row["speedup"], 2))
-        rows.append((row["target"], row["teacher_compute"], row["student_compute"], *times, str(row["speedup"]["n"])))
+        rows.append((row["target"], teacher_in(row), row["student_compute"], *times, str(row["speedup"]["n"])))
     return rows
 
 

@@ -7,7 +7,6 @@ checkpoint; never from a generator of the caller's that runs on. And sums are ad
 
 import math
 import os
-import statistics
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -32,13 +31,15 @@ SHARE = 0.05
 
 @dataclass
 class State:
-    """What a training changes, all of it in its checkpoint. `seconds`: the mean time of a step, without saving."""
+    """What a training changes, all of it in its checkpoint. `spent`: the seconds that its `timed` steps took, without
+    saving; those after the last checkpoint of a killed run were taken for nothing, and are not among them."""
 
     model: nn.Module
     optimizer: Optimizer
     schedule: LRScheduler
     average: Average | None
-    seconds: float = 0.0
+    spent: float = 0.0
+    timed: int = 0
 
 
 def train(
@@ -51,7 +52,7 @@ def train(
     average: float = 0.0,
 ) -> float:
     """Train `model` for `steps` steps; `loss_of(step)` is the loss of that step's batch, a scalar. Returns the mean
-    seconds of the steps that were taken now, checkpoints not counted, or of the run before if none was left to take.
+    seconds of all steps, those before a resume among them, checkpoints not counted.
 
     `checkpoint`: the file that holds the state; training goes on from it when it is there. `title` is what the bar
     says. Frozen parameters (`requires_grad` off) are not kept: the caller builds them again. Leaves the model in eval
@@ -64,7 +65,7 @@ def train(
     state = State(model, updates, schedule, Average(_trained(model), average) if average else None)
     done = _restore(checkpoint, state, steps)
     model.train()
-    saved, times = time.monotonic(), list[float]()
+    saved = time.monotonic()
     with repeatable(), bar(title, steps, done) as tick:
         for step in range(done, steps):
             began = time.perf_counter()
@@ -80,17 +81,17 @@ def train(
                 state.average.update(_trained(model), step)
             tick(f"loss {value:.3f}")
             # On a GPU what is left of a step is waited for in the next one, at its loss.
-            times.append(time.perf_counter() - began)
+            state.spent, state.timed = state.spent + time.perf_counter() - began, state.timed + 1
             # The last one too: what comes after training in the same step of the recipe may be killed as well.
             if time.monotonic() - saved >= pause or step + 1 == steps:
-                started, state.seconds = time.monotonic(), statistics.fmean(times)
+                started = time.monotonic()
                 _save(checkpoint, state, step + 1)
                 saved = time.monotonic()
                 pause = max(pause, (saved - started) / SHARE)
     if state.average is not None:
         model.load_state_dict(state.average.tensors, strict=False)
     model.eval()
-    return state.seconds
+    return state.spent / state.timed
 
 
 @contextmanager
@@ -144,7 +145,8 @@ def _save(file: Path, state: State, step: int) -> None:
         "schedule": state.schedule.state_dict(),
         "average": state.average.tensors if state.average is not None else {},
         "generators": _generators(state.model),
-        "seconds": state.seconds,
+        "spent": state.spent,
+        "timed": state.timed,
     }
     building = file.with_suffix(".tmp")
     with building.open("wb") as out:
@@ -175,7 +177,7 @@ def _restore(file: Path, state: State, steps: int) -> int:
         state.schedule.load_state_dict(table["schedule"])
         if state.average is not None:
             state.average.restore(table["average"])
-        state.seconds = float(table["seconds"])
+        state.spent, state.timed = float(table["spent"]), int(table["timed"])
         torch.set_rng_state(table["generators"][0])
         for generator in table["generators"][1:]:
             torch.cuda.set_rng_state(generator, next(state.model.parameters()).device)

@@ -173,8 +173,7 @@ def _slim(argv: list[str]) -> int:
     parser.add_argument("--no-text", action="store_true", help="leave the text tower behind; the label bank stays")
     args = parser.parse_args(argv)
     made = slim(open_bundle(find(args.bundle)), args.target, args.out, text=not args.no_text, precision=args.precision)
-    size = sum(entry.bytes for entry in made.manifest.files.values())
-    _say(f"{args.out}: {size / 1e6:.2f} MB, {made.hash[:16]}")
+    _say(f"{args.out}: {made.size / 1e6:.2f} MB, {made.hash[:16]}")
     return 0
 
 

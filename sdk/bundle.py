@@ -39,6 +39,11 @@ class Bundle:
     manifest: Manifest
     hash: str
 
+    @property
+    def size(self) -> int:
+        """Bytes on disk: of every listed file, and of bundle.json."""
+        return sum(entry.bytes for entry in self.manifest.files.values()) + (self.path / MANIFEST).stat().st_size
+
     def file(self, name: str) -> Path:
         """Path of a listed file. Raises BundleError for a name that is not listed."""
         if name not in self.manifest.files:

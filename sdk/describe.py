@@ -10,8 +10,7 @@ from sdk.bundle import Bundle
 def describe(bundle: Bundle) -> Iterator[str]:
     """Lines of text. They hold what the bundle brings as it is: escape them before they reach a terminal."""
     manifest, image = bundle.manifest, bundle.manifest.image
-    size = sum(entry.bytes for entry in manifest.files.values())
-    yield f"{manifest.name}   format {manifest.format}   {size / 1e6:.1f} MB   {bundle.hash[:16]}"
+    yield f"{manifest.name}   format {manifest.format}   {bundle.size / 1e6:.1f} MB   {bundle.hash[:16]}"
     yield f"tasks     {', '.join(manifest.tasks)}"
     yield f"licence   {manifest.licences.package}; made from: {_pairs(manifest.licences.upstream)}"
     if manifest.card:

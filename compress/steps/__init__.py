@@ -94,12 +94,15 @@ def run_steps(
     """Let the data set look at its files (`verify`, if it has one) and the steps at its texts, then run the steps of
     `recipe` in order inside the folder `out`; returns the last draft. See `run_from` for the rest.
     """
+    from compress.prepared import drop_unfinished  # here, for it shows progress, and mistakes are told without that
+
     out = out.resolve()
-    draft = Draft(out=out, folder=out, seed=recipe.seed, dataset=recipe.dataset, device=recipe.device)
+    draft = Draft(out, out, recipe.seed, recipe.dataset, device=recipe.device, recipe=recipe.name)
     dataset = open_dataset(recipe.dataset.name, recipe.dataset.fields)
     getattr(dataset, "verify", lambda out: None)(out)
     check_corpus(recipe)
     key = on_key(dataset.fingerprint(), recipe.device)
+    drop_unfinished(out)
     if not resume:
         _clean(out / WORK, TMP, REFUSED)
 
@@ -129,17 +132,18 @@ def run_from(
     `on_step` is called after each. Raises what these raise; call `check_steps` before, so that mistakes show before
     any work.
     """
-    keep, dataset, device = resume, draft.dataset, draft.device
+    keep, dataset, device, recipe = resume, draft.dataset, draft.device, draft.recipe
     for number, step in enumerate(steps, start=1):
         name, before = step_name(step), draft
-        key = step_key(step, draft.seed, key)
+        key = step_key(step, draft.seed, key, recipe if getattr(step, "named", False) else "")
         folder = folder_of(number, step, key)
         record = read_record(folder / DONE) if resume else {}
         done = _finished(record, draft.out, key)
         if done is None and on_start is not None:
             on_start(name, OTHER_CODE if record and record.get("made_by") != installed.environment() else "")
-        # The data may lie elsewhere than when the step was done: the key knows its content only. So with the GPU.
-        here = done and dataclasses.replace(done, dataset=dataset, device=device)
+        # The data may lie elsewhere than when the step was done: the key knows its content only. So with the GPU, and
+        # the name of the recipe.
+        here = done and dataclasses.replace(done, dataset=dataset, device=device, recipe=recipe)
         draft = here if here is not None else _run(step, draft, folder, key, keep)
         resume = resume and here is not None  # what follows a step that ran must run too
         if on_step is not None:
@@ -165,10 +169,11 @@ def step_folder(number: int, step: Step) -> str:
     return f"{number:02d}-{step_name(step)}"
 
 
-def step_key(step: Step, seed: int, previous: str) -> str:
-    """sha256 (hex) of all that decides a step's result; `previous` is the key before it (the first: of the data)."""
+def step_key(step: Step, seed: int, previous: str, recipe: str = "") -> str:
+    """sha256 (hex) of all that decides a step's result; `previous` is the key before it (the first: of the data).
+    `recipe`: its name, for a step that writes it down (`named`)."""
     config = dataclasses.asdict(step)  # type: ignore[call-overload]
-    parts = [installed.environment(), step_name(step), config, seed, previous]
+    parts = [installed.environment(), step_name(step), config, seed, previous, recipe]
     return hashlib.sha256(json.dumps(parts, sort_keys=True, default=str).encode()).hexdigest()
 
 

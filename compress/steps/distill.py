@@ -99,7 +99,7 @@ class Distill:
         files: ModelFiles = pruned.beside(draft.folder / "student")
         files = dataclasses.replace(files, logit_scale=float(task.model.scale()))
         write_weights(task.model, files)
-        draft = dataclasses.replace(draft, student=files)
+        draft = dataclasses.replace(draft, student=files, train_size=self.train_size)
         return draft.with_metrics("distill", **self._measure(task.model, files, corpus, store, draft))
 
     def _measure(

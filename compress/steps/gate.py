@@ -29,7 +29,9 @@ class Gate:
 
     `max_drop`: points (0..100) of zero-shot top-1, `max_map_drop` of text-to-image mAP (0..1), `max_answer_drop` points
     of answers. A single class, or answer, may lose more only if an exact McNemar test finds no less than `alpha` for it
-    (Holm's correction over all of them). `golden`: samples that the bundle carries to prove itself with.
+    (Holm's correction over all of them). An average may, while the photos lost, net, are fewer than can ever be more
+    than chance: 5 for an `alpha` of 0.05, see compress/judge.py. With an `alpha` of 0 nothing is tested: no class, and
+    averages are judged as they are. `golden`: samples that the bundle carries to prove itself with.
 
     What a class test can see depends on n: of 353 labelled images in 24 classes, 11 of a class must be lost to be more
     than chance, so it adds to the average where that is allowed more, and for answers, which are thousands.
@@ -61,7 +63,7 @@ class Gate:
         if not (self.max_drop >= 0 and self.max_map_drop >= 0 and self.max_answer_drop >= 0):
             raise RecipeError("gate.max_drop, gate.max_map_drop and gate.max_answer_drop must not be negative")
         if not 0 <= self.alpha < 1:
-            raise RecipeError(f"gate.alpha must lie in 0..1 (0: classes are not tested), got {self.alpha:g}")
+            raise RecipeError(f"gate.alpha must lie in 0..1 (0: nothing is tested), got {self.alpha:g}")
         if not 2 <= self.golden <= 50:  # two, to be told apart; fifty, the smallest validation split
             raise RecipeError(f"gate.golden must lie in 2..50 samples, got {self.golden}")
         if self.restore < 0 or self.qat_epochs < 0 or not self.qat_lr > 0:

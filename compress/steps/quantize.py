@@ -143,7 +143,10 @@ class Quantize:
                 quantize_embeddings(candidate)
                 left = float_weight_quantizers(candidate)
                 if left:
-                    raise RecipeError(f"{name} left float weights behind {len(left)} QuantizeLinear nodes of {tower}")
+                    raise RecipeError(
+                        f"{name} left float weights behind {len(left)} QuantizeLinear nodes of {tower}; leave it out "
+                        "of quantize.quantizers"
+                    )
                 save_graph(candidate, made[name])
                 tick(name)
         measured = measure_candidates(source, made, feeds[1])

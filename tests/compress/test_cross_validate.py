@@ -12,7 +12,9 @@ from compress import cross_validate, photo_scan
 from compress.cross_validate import FILES, main, teacher_recipes
 from compress.data import open_dataset
 from compress.data.photos import Photos
-from compress.study_plan import STUDIES, load_study
+from compress.lock import held
+from compress.study import MARKER
+from compress.study_plan import load_study
 from compress.teaching import Lesson
 from runtimes import RecipeError
 from sdk.frames import Frame, read_frame
@@ -151,6 +153,16 @@ def test_photos_are_looked_at_before_any_work(study: Path, capsys: pytest.Captur
     assert "plain, fold" not in said
 
 
+def test_one_process_at_a_time_works_in_a_folder(study: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    out = study.parent / "out"
+    out.mkdir()
+    (out / MARKER).write_text('{"study": "mine", "pid": 7}')
+    with held(out / MARKER):
+        assert run(study) == 2
+    said = capsys.readouterr().err
+    assert f"--out {out.resolve()} is in use by the process 7; wait until it ends, or choose another --out" in said
+
+
 def test_mistakes_are_told(study: Path, capsys: pytest.CaptureFixture[str]) -> None:
     for folds in ("1", "100"):
         assert main([str(study), "--folds", folds]) == 2
@@ -167,9 +179,3 @@ def test_mistakes_are_told(study: Path, capsys: pytest.CaptureFixture[str]) -> N
     (study.parent / "shop.toml").write_text('name = "x"\n[data]\nname = "photos"\n[embed]\n')
     with pytest.raises(RecipeError, match=r"the recipe x does not start with \[teach\]: there is no teacher"):
         teacher_recipes(load_study(study))
-
-
-def test_the_study_of_grocerys_teacher() -> None:
-    """Each row is another teacher."""
-    recipes = teacher_recipes(load_study(STUDIES / "grocery_teacher.toml"))
-    assert len({repr(recipe.steps) for recipe in recipes.values()}) == len(recipes) > 5

@@ -1,6 +1,8 @@
 """The command: one clear line and an exit code for every mistake, and nothing written."""
 
 import errno
+import json
+import os
 import subprocess
 import sys
 from collections.abc import Callable
@@ -106,6 +108,26 @@ def test_a_folder_that_cannot_be_made(
     (tmp_path / "file").write_text("x")
     said = refused(capsys, recipe, "--out", tmp_path / "file" / "o")
     assert f"cannot write into --out {tmp_path / 'file' / 'o'}: Not a directory; choose another --out" in said
+
+
+def test_one_process_at_a_time_works_in_a_folder(
+    recipe: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(distill, "check_steps", lambda _: None)
+    out = tmp_path / "o"
+    holds = "from pathlib import Path; from compress import distill; from compress.lock import held\n"
+    holds += f"out = Path({str(out)!r})\nwith held(out / distill.MARKER):\n"
+    holds += f"    distill.claim(out, distill.load_recipe({str(recipe)!r})); print(flush=True); input()"
+    with subprocess.Popen([sys.executable, "-c", holds], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as other:
+        assert other.stdout is not None
+        other.stdout.readline()
+        said = refused(capsys, recipe, "--out", out, "--resume")
+        assert f"--out {out} is in use by the process {other.pid}; wait until it ends, or choose another --out" in said
+        assert json.loads((out / distill.MARKER).read_text())["pid"] == other.pid
+        other.kill()
+    monkeypatch.setattr(distill, "run_steps", raising(GateFailed("refused")))
+    assert "gate: refused" in refused(capsys, recipe, "--out", out, "--resume", code=1)
+    assert json.loads((out / distill.MARKER).read_text())["pid"] == os.getpid()
 
 
 @pytest.fixture

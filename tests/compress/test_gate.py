@@ -40,7 +40,7 @@ LENIENT: dict[str, Any] = {"max_drop": 5.0, "max_map_drop": 1.0, "max_answer_dro
     [
         ({"max_answer_drop": float("nan")}, r"gate\.max_answer_drop must not be negative"),
         ({"max_drop": -1.0}, "must not be negative"),
-        ({"alpha": 1.0}, r"gate\.alpha must lie in 0\.\.1 \(0: classes are not tested\), got 1"),
+        ({"alpha": 1.0}, r"gate\.alpha must lie in 0\.\.1 \(0: nothing is tested\), got 1"),
         ({"golden": 51}, r"gate\.golden must lie in 2\.\.50"),
         ({"restore": -1}, r"gate\.restore and gate\.qat_epochs must not be negative"),
         ({"qat_lr": 0.0}, r"gate\.qat_lr above 0"),

@@ -80,6 +80,53 @@ def test_averages_are_held_against_their_limits() -> None:
     assert wrong.lost == set(range(60))
 
 
+def few(wrong: int, won: int = 0, alpha: float = 0.05, of: int = 60) -> tuple[str, ...]:
+    """What is refused on a small shop's photos, `wrong` of which were lost and `won` others won."""
+    label = np.arange(of) % 3
+    vectors = np.eye(3, dtype=np.float32)
+    names = tuple(Path(f"{i}.png") for i in range(of))
+    shop = EvalSet("x", "val", NAMES, {name: (name,) for name in NAMES}, names, label, vectors[label] > 0, ())
+    before, after = np.ones(of, bool), np.ones(of, bool)
+    before[of - won :], after[:wrong] = False, False
+    ranked = Retrieval(vectors[label], vectors, label, shop.possible)
+    cell = Cell("ov:cpu", "int8")
+    sides = [Result(cell, vectors[label], vectors, label, r, r, ranked, 0.0, {}) for r in (before, after)]
+    return judge(sides[0], sides[1], shop, Limits(drop=1.0, map_drop=0.02, answer_drop=1.0, alpha=alpha)).failures
+
+
+def test_a_few_photos_of_a_small_shop_are_noise() -> None:
+    assert few(1) == few(4) == (), "4 lost and none won: one-sided p = 1 / 16"
+    assert few(5) == ("ov:cpu lost 8.33 points of top-1 (at most 1)",), "p = 1 / 32"
+    assert few(8, won=4) == ()
+    assert few(9, won=4)[0] == "ov:cpu lost 8.33 points of top-1 (at most 1)", "net as many, whatever else changed"
+    assert few(5, of=600) == (), "0.83 points are within the limit"
+
+
+def test_alpha_says_what_is_noise_and_zero_that_nothing_is() -> None:
+    fewest = {alpha: Limits(1, 1, 1, alpha).fewest for alpha in (0.0, 0.01, 0.05, 0.0625, 0.1, 0.5, 0.9)}
+    assert fewest == {0.0: 0, 0.01: 7, 0.05: 5, 0.0625: 5, 0.1: 4, 0.5: 2, 0.9: 1}
+    assert few(4, alpha=0.1) == ("ov:cpu lost 6.67 points of top-1 (at most 1)",)
+    assert few(1, alpha=0.0) == ("ov:cpu lost 1.67 points of top-1 (at most 1)",)
+
+
+def test_map_may_lose_what_a_bootstrap_cannot_tell_from_nothing() -> None:
+    def lost(alpha: float, wrong: int) -> tuple[str, ...]:
+        label = np.arange(12) % 3
+        vectors = np.eye(3, dtype=np.float32)
+        paths = tuple(Path(f"{i}.png") for i in range(12))
+        shop = EvalSet("x", "val", NAMES, {name: (name,) for name in NAMES}, paths, label, vectors[label] > 0, ())
+        moved = vectors[label].copy()
+        moved[:wrong] = vectors[(label[:wrong] + 1) % 3]
+        ranked = [Retrieval(images, vectors, label, shop.possible) for images in (vectors[label], moved)]
+        right, cell = np.ones(12, bool), Cell("ov:cpu", "int8")
+        sides = [Result(cell, vectors[label], vectors, label, right, right, each, 0.0, {}) for each in ranked]
+        return judge(sides[0], sides[1], shop, Limits(drop=1.0, map_drop=0.02, answer_drop=1.0, alpha=alpha)).failures
+
+    assert lost(0.05, 1) == ()
+    assert "of mAP (at most 0.02)" in lost(0.0, 1)[0]
+    assert "of mAP (at most 0.02)" in lost(0.05, 8)[0]
+
+
 def test_a_ruined_class_is_found_where_the_average_is_fine() -> None:
     judged = judge(result(), result(of_class(1, 20)), evalset(), LOOSE)
     assert judged.drop.value < 4

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from compress import prepared as module
-from compress.prepared import CACHE, prepared
+from compress.prepared import CACHE, drop_unfinished, prepared
 from sdk.frames import prepare, read_frame
 
 
@@ -39,5 +39,21 @@ def test_a_full_disk_is_an_error_and_leaves_nothing_that_looks_whole(
         patch.setattr(module, "prepare", full)
         with pytest.raises(OSError, match="No space left"):
             prepared(images, 32, tmp_path, "read")
-    assert [path.name.endswith(".tmp.npy") for path in (tmp_path / CACHE).iterdir()] == [True]
+    assert not list((tmp_path / CACHE).iterdir())
     assert len(prepared(images, 32, tmp_path, "read")) == 3
+
+
+def test_two_processes_may_write_the_same_and_what_killed_ones_left_goes(
+    images: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def meanwhile(*arguments: object, **more: object) -> object:
+        monkeypatch.setattr(module, "prepare", prepare)
+        assert len(prepared(images, 32, tmp_path, "read")) == 3  # another one, from beginning to end
+        return prepare(*arguments, **more)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(module, "prepare", meanwhile)
+    assert len(prepared(images, 32, tmp_path, "read")) == 3
+    (whole,) = (tmp_path / CACHE).iterdir()
+    (tmp_path / CACHE / f"{whole.stem}-0a1b2c3d.tmp.npy").write_bytes(b"half")
+    drop_unfinished(tmp_path)
+    assert list((tmp_path / CACHE).iterdir()) == [whole]

@@ -40,6 +40,20 @@ def test_fields_are_checked(fields: dict[str, object], text: str) -> None:
         Quantize(**fields)  # type: ignore[arg-type]
 
 
+def test_a_quantizer_that_leaves_float_weights_behind_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source = export_model(save_small(small_model(), tmp_path / "m"), tmp_path)["fusion"]
+    (tmp_path / "student").mkdir()
+    monkeypatch.setattr("compress.graph.float_weight_quantizers", lambda _: ("one", "two"))
+    rows = questions(12)
+    said = (
+        r"^ort_static left float weights behind 2 QuantizeLinear nodes of fusion; leave it out of quantize\.quantizers$"
+    )
+    with pytest.raises(RecipeError, match=said):
+        Quantize(quantizers=("ort_static",))._choose("fusion", source, (rows[:8], rows[8:]), tmp_path)
+
+
 def questions(count: int) -> list[dict[str, np.ndarray]]:
     """Rows for the fusion of the small model, texts of all lengths."""
     rng = np.random.default_rng(0)

@@ -2,6 +2,7 @@
 
 import dataclasses
 from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
 import pytest
@@ -15,6 +16,7 @@ from compress.models.text import minilm
 from compress.recipe import Recipe
 from compress.steps import StepDone, check_steps, run_steps
 from compress.steps.embed import HELD_OUT_WORDS, Embed, possible_phrases, view_seed
+from compress.steps.pack import Pack
 from compress.steps_from import take_steps
 from compress.store import Header, Store
 from runtimes import RecipeError
@@ -58,8 +60,9 @@ def test_four_steps_then_resume_then_a_change(tmp_path: Path) -> None:
     assert steps == []
     assert again == draft
 
-    changed, steps = ran(tiny_recipe(tmp_path, "distill.contrast=0.5"), out)
+    changed, steps = ran(tiny_recipe(tmp_path, "distill.contrast=0.5", "distill.train_size=40"), out)
     assert steps == ["distill"]
+    assert (draft.train_size, changed.train_size) == (0, 40), "training with rounding must see the same"
     assert changed.teacher == draft.teacher
 
     # A second student of the same teacher, in a folder of its own.
@@ -106,6 +109,15 @@ def test_other_code_makes_a_step_run_again_and_says_so(tmp_path: Path, monkeypat
     assert said == [("test_steps", "")], "what cannot be read says nothing of its maker"
 
 
+def test_a_step_that_writes_the_recipes_name_down_runs_again_for_another(tmp_path: Path) -> None:
+    short = dataclasses.replace(tiny_recipe(tmp_path), steps=(Note(), Named()))
+    assert ran(short, tmp_path / "run")[0].recipe == "tiny"
+    draft, steps = ran(dataclasses.replace(short, name="kiosk"), tmp_path / "run")
+    assert (draft.recipe, len(steps)) == ("kiosk", 1)
+    assert ran(dataclasses.replace(short, name="kiosk"), tmp_path / "run")[1] == []
+    assert Pack.named, "it names the bundles"
+
+
 def test_the_key_follows_sources_versions_and_engines(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("sdk/a.py", "compress/b.toml", "compress/notes.md"):
         (tmp_path / name).parent.mkdir(exist_ok=True)
@@ -113,6 +125,10 @@ def test_the_key_follows_sources_versions_and_engines(tmp_path: Path, monkeypatc
     first = installed.sources_hash(tmp_path)
     (tmp_path / "compress/notes.md").write_text("y")
     assert installed.sources_hash(tmp_path) == first
+    for folder in ("recipes", "studies"):  # what those set is in the keys of steps
+        (tmp_path / "compress" / folder).mkdir()
+        (tmp_path / "compress" / folder / "b.toml").write_text("x")
+        assert installed.sources_hash(tmp_path) == first
     (tmp_path / "sdk/a.py").rename(tmp_path / "sdk/c.py")
     second = installed.sources_hash(tmp_path)
     (tmp_path / "compress/b.toml").write_text("y")
@@ -141,6 +157,13 @@ class Note:
         (draft.out / "student/bundle.json").write_text("x")
         bundles = {"student": draft.out / "student"}
         return dataclasses.replace(draft, report=draft.folder / "report", bundles=bundles)
+
+
+@dataclasses.dataclass(frozen=True)
+class Named(Note):
+    """Another, which writes the recipe's name down."""
+
+    named: ClassVar = True
 
 
 @pytest.mark.parametrize("file", [".work/01-test_steps/report", "student/bundle.json"])

@@ -112,8 +112,22 @@ def test_a_cut_array_is_refused(folder: Path) -> None:
         open_store(folder, HEADER.teacher, HEADER.data)
 
 
-@pytest.mark.parametrize("text", ["", "[]", "{}", json.dumps({"format": 1})])
-def test_a_foreign_header_is_refused(folder: Path, text: str) -> None:
+@pytest.mark.parametrize(
+    ("text", "why"),
+    [
+        ("", "cannot be read: Expecting value"),
+        *((text, "is not a store header of format 2") for text in ("[]", "{}", json.dumps({"format": 1}))),
+    ],
+)
+def test_a_foreign_header_is_refused(folder: Path, text: str, why: str) -> None:
     (folder / "header.json").write_text(text)
-    with pytest.raises(RecipeError, match=r"is damaged: header.json"):
+    said = rf"^the store {folder} is damaged: header\.json {why}.*; remove the folder and run again$"
+    with pytest.raises(RecipeError, match=said):
+        open_store(folder, HEADER.teacher, HEADER.data)
+
+
+def test_a_header_of_another_format_is_refused(folder: Path) -> None:
+    table = json.loads((folder / "header.json").read_text())
+    (folder / "header.json").write_text(json.dumps({**table, "format": 1}))
+    with pytest.raises(RecipeError, match=r"header\.json is not a store header of format 2; remove the folder"):
         open_store(folder, HEADER.teacher, HEADER.data)

@@ -19,10 +19,12 @@ import pytest
 import torch
 
 from compress import distill, image_student, qat, study, study_measure
+from compress.augment import Augment
 from compress.data import open_dataset
 from compress.distilling import Distilling
 from compress.draft import Draft
 from compress.hold_out import held_out
+from compress.lock import held
 from compress.prepared import prepared
 from compress.recipe import Recipe, load_recipe
 from compress.steps import read_step, run_steps
@@ -153,6 +155,7 @@ def test_rows_share_their_steps_and_are_measured_on_photos_that_none_learnt_from
         assert row["ms"]["low"] <= row["ms"]["value"] <= row["ms"]["high"]
         assert "f32" in row["speedup"]
         assert row["images_per_second"] == pytest.approx(16 / row["step_seconds"])
+    assert one["val_top1"]["value"] == one["students"][0]["correct"][:12].count("1") / 12, "those decide"
     assert set(one["students"][0]["seconds"]) == {"prune", "distill"}
     assert set(two["students"][0]["seconds"]) == {"prune", "distill", "quantize"}
     assert two["bytes"]["image"] < one["bytes"]["image"]
@@ -263,6 +266,9 @@ def test_mistakes_are_told_before_any_work(run: Path, tmp_path: Path, capsys: py
     assert f"--out {mine.resolve()} exists and was not made by this command; choose another --out" in said()
     (mine / ".study.json").write_text('{"study": "grocery"}')
     assert "holds the study grocery; choose another --out for study" in said()
+    (mine / ".study.json").write_text('{"study": "study", "pid": 7}')
+    with held(mine / ".study.json"):
+        assert f"--out {mine.resolve()} is in use by the process 7; wait until it ends, or choose another" in said()
 
 
 def test_a_published_student_gets_a_row_of_its_own(
@@ -396,6 +402,7 @@ def test_training_with_rounding_in_any_case_leaves_out_what_is_held_out(
     assert read is not None
     draft = dataclasses.replace(read[1], out=tmp_path, folder=tmp_path)
     assert draft.hold_out == 0.25
+    draft = dataclasses.replace(draft, train_size=24)
     with monkeypatch.context() as patch:
         patch.setattr(Gate, "_retrain", lambda *_: draft.student)
         trial: Any = None
@@ -406,11 +413,13 @@ def test_training_with_rounding_in_any_case_leaves_out_what_is_held_out(
         Gate(always_qat=True, qat_epochs=0)
 
     seen: list[int] = []
+    sizes: set[tuple[int, int]] = set()
     really = qat.augment_batch
 
-    def noted(frames: np.ndarray, rows: np.ndarray, *more: Any) -> np.ndarray:
+    def noted(frames: np.ndarray, rows: np.ndarray, augment: Augment, size: int, seed: int, view: int) -> np.ndarray:
         seen.extend(rows.tolist())
-        return really(frames, rows, *more)
+        sizes.add((view, size))
+        return really(frames, rows, augment, size, seed, view)
 
     def stops(title: str, model: object, pair: object, steps: int, loss_of: Callable[[int], Any], *_: object) -> None:
         for at in range(steps):
@@ -428,3 +437,4 @@ def test_training_with_rounding_in_any_case_leaves_out_what_is_held_out(
         qat.retrain(draft, tmp_path, 2, 1e-4)
     assert len(seen) == 2 * 54
     assert np.bincount(np.unique(seen) // TRAIN).tolist() == [18] * 3
+    assert sizes == {(0, 32), (1, 24)}, "whole frames, then crops like those that it learnt from"

@@ -54,14 +54,17 @@ def table() -> dict[str, Any]:
         "data": {"name": "shop", "fingerprint": "f", "val": 2},
         "photos": ["a", "b", "c", "d"],
         "target": "ov:cpu",
-        "rows": summary(STUDY, MEASURED),
+        "rows": summary(STUDY, MEASURED, 2),
     }
 
 
 def test_figures_by_hand() -> None:
-    plain, more, int8, full = summary(STUDY, MEASURED)
-    assert (plain["top1"]["value"], plain["by_seed"]) == (0.375, [0.5, 0.25])
-    assert plain["gain"] is None
+    plain, more, int8, full = summary(STUDY, MEASURED, 2)
+    assert plain["top1"]["value"] == 0.375
+    assert (plain["val_top1"]["value"], plain["val_top1"]["n"], plain["val_by_seed"]) == (0.75, 4, [1.0, 0.5])
+    assert plain["gain"] is None and plain["val_gain"] is None
+    # Of the two validation photos the first student won none, the second one.
+    assert (more["val_gain"]["value"], more["val_gain"]["n"]) == (25.0, 4)
     # The first student won one photo of four, the second two.
     assert more["gain"]["value"] == pytest.approx(37.5)
     assert more["gain"]["low"] < 37.5 < more["gain"]["high"]
@@ -69,6 +72,7 @@ def test_figures_by_hand() -> None:
     assert int8["gain"]["low"] < 0 < int8["gain"]["high"]
     # More lets right one of the two validation photos ... both of them: the final row has the same.
     assert (full["against"], full["gain"]["n"], full["gain"]["value"]) == ("int8 [q]", 2, 0)
+    assert full["val_gain"] == full["gain"]
     # 8 ms of the teacher over the median of the ratios 2 and 4; the interval holds both.
     assert plain["ms"]["value"] == pytest.approx(8 / 3)
     assert (plain["ms"]["low"], plain["ms"]["high"]) == pytest.approx((8 / 4.4, 8 / 1.8))
@@ -79,15 +83,23 @@ def test_figures_by_hand() -> None:
 
 
 def test_a_row_that_is_not_measured_is_left_out() -> None:
-    rows = summary(STUDY, {"plain": MEASURED["plain"], "int8 [q]": MEASURED["int8 [q]"]})
+    rows = summary(STUDY, {"plain": MEASURED["plain"], "int8 [q]": MEASURED["int8 [q]"]}, 2)
     assert [row["name"] for row in rows] == ["plain", "int8 [q]"]
     assert rows[1]["gain"] is None
-    assert summary(STUDY, {}) == []
+    assert summary(STUDY, {}, 2) == []
+
+
+def test_validation_photos_decide_and_held_out_ones_do_not() -> None:
+    """Rows of one time each: "more" knows the held-out photos only, which the teacher taught it."""
+    measured = {"plain": [student("1100", 2.0, seed=0)], "more": [student("1011", 2.0, seed=0)]}
+    plain, more = summary(STUDY, measured, 2)
+    assert more["top1"]["value"] > plain["top1"]["value"] and more["gain"]["value"] > 0 > more["val_gain"]["value"]
+    assert (plain["front"], more["front"]) == (True, False)
 
 
 def test_the_front() -> None:
     def row(ms: float, top1: float, final: bool = False) -> dict[str, Any]:
-        return {"ms": {"value": ms}, "top1": {"value": top1}, "final": final}
+        return {"ms": {"value": ms}, "val_top1": {"value": top1}, "final": final}
 
     rows = [row(1, 0.5), row(2, 0.4), row(2, 0.7), row(1, 0.5), row(0.5, 0.9, final=True), {"final": False}]
     assert pareto(rows) == [True, False, True, True, False, False]
@@ -100,15 +112,20 @@ def test_tables_and_picture(tmp_path: Path) -> None:
     assert {path.name for path in tmp_path.iterdir()} == set(FILES)
     text = (tmp_path / "study.md").read_text(encoding="utf-8")
     assert text == markdown(made)
-    assert "2 train photos that no student of this study learnt from (its teacher did), through the SDK" in text
-    assert "A final row is measured on the validation photos alone" in text
+    assert (
+        "on 2 validation photos, through the SDK on ov:cpu. Beside that stands what it is with 2 train photos" in text
+    )
+    assert "that no student of this study learnt from (its teacher did): it does not decide." in text
     lines = [line for line in text.splitlines() if line.startswith("| ")]
     assert lines[0].endswith(
         "teacher in f32 | times faster than the teacher in bf16 | seconds | s per step | images per s |"
     )
-    assert "| more (fp32) | 75.00 % [" in lines[2]
-    assert "] | 75.0 / 75.0 | 37.50 [" in lines[2]
-    assert "| plain | 3.00 MB | 4.00 MB | 2.000 [1.818, 2.222] | 4.00 [3.60, 4.40] | 4.00 [" in lines[2]
+    assert lines[0].startswith("| row | top-1 on val | of each seed | points won on val | over | top-1 with held-out")
+    assert "| more (fp32) | 100.00 % [" in lines[2]
+    assert "] | 100.0 / 100.0 | 25.00 [" in lines[2]
+    assert "] | plain | 75.00 % [" in lines[2] and "] | 37.50 [" in lines[2]
+    assert " | int8 [q] | - | - | 3.00 MB | " in lines[4], "the published student may have learnt from them"
+    assert "] | 3.00 MB | 4.00 MB | 2.000 [1.818, 2.222] | 4.00 [3.60, 4.40] | 4.00 [" in lines[2]
     assert lines[2].endswith(" | 2 | 0.5 | 64 |")
     assert lines[1].endswith(" | 2 | - | - |")
     assert "(1 refused)" in lines[3]

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from compress import installed
 from compress.cross_validate import teacher_recipes
-from compress.recipe import step_name
+from compress.recipe import load_recipe, step_name
 from compress.steps.distill import Distill
 from compress.study_plan import STUDIES, jobs_of, load_study, row_recipes
 from runtimes import RecipeError
@@ -158,3 +160,51 @@ def test_a_study_that_changes_makes_no_step_run_again(tmp_path: Path) -> None:
     assert installed.sources_hash(tmp_path) == before
     (tmp_path / "compress/mine.toml").write_text("seeds = 1")
     assert installed.sources_hash(tmp_path) != before
+
+
+def test_the_study_of_grocerys_teacher() -> None:
+    """A row adds to the one it is on what its name says and nothing else, as much as the recipe has of it."""
+    study = load_study(STUDIES / "grocery_teacher.toml")
+    teachers = {name: dataclasses.asdict(recipe.steps[0]) for name, recipe in teacher_recipes(study).items()}
+    whole = dataclasses.asdict(load_recipe("grocery").steps[0])
+    added = {
+        "labels alone": set(),
+        "+ smaller frames in training": {"train_size"},
+        "+ fitted start": {"fit"},
+        "+ product texts": {"align", "margin"},
+        "+ free classifier": {"classifier"},
+        "+ label smoothing": {"smoothing"},
+        "+ average of weights": {"average"},
+        "+ mixup": {"mixup"},
+        "+ closer crops": {"augment.crop"},
+        "+ tint": {"augment.tint"},
+    }
+    assert list(added) == list(teachers) == [row.name for row in study.rows]
+
+    def flat(fields: dict[str, Any]) -> dict[str, Any]:
+        more = {f"augment.{name}": value for name, value in fields["augment"].items()}
+        return {name: value for name, value in fields.items() if name != "augment"} | more
+
+    for row in study.rows:
+        below = study.chain(row)[-2].name if row.on else row.name
+        one, two = flat(teachers[below]), flat(teachers[row.name])
+        assert {name for name in one if one[name] != two[name]} == added[row.name], row.name
+        assert all(two[name] == flat(whole)[name] for name in added[row.name] - {"train_size"}), row.name
+    last, wanted = flat(teachers["+ tint"]), flat(whole)
+    schedule = {"image", "size", "epochs", "train_size", "augment.source"}
+    assert {name for name in wanted if last[name] != wanted[name]} <= schedule | {"mixup"}, (
+        "all of the recipe has a row"
+    )
+
+
+def test_the_students_that_are_shipped_are_on_the_front_of_grocery() -> None:
+    """Their shapes are rows; beside them stands what only depth costs, and only the size of crops."""
+    rows = row_recipes(load_study("grocery_front"))
+    prune, distill = ({name: recipe.steps[at] for name, recipe in rows.items()} for at in (2, 3))
+    shipped = {"grocery": "lite0, 224 px", "grocery-xs": "lite0 less 2 blocks, cut to 0.6, 192 px"}
+    for name, row in shipped.items():
+        own = load_recipe(name)
+        assert prune[row] == dataclasses.replace(own.steps[2], hold_out=0.2)
+        assert distill[row] == dataclasses.replace(own.steps[3], epochs=4)
+    assert prune["lite0 less 4 blocks, 224 px"] == dataclasses.replace(prune["lite0, 224 px"], image_blocks=4)
+    assert prune["lite0, 224 px, crops of 176"] == prune["lite0, 224 px"]

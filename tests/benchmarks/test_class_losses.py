@@ -3,11 +3,11 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from benchmarks.class_losses import adjusted, class_changes, losses_by_class, most_lost
 from benchmarks.evalset import EvalSet
 from benchmarks.evaluate import Cell, Result
 from benchmarks.metrics import Retrieval
 from benchmarks.stats import mcnemar
-from compress.class_losses import adjusted, class_changes, losses_by_class
 
 NAMES = ("apple", "leek", "milk")
 LABEL = np.concatenate([np.arange(60) % 3, [-1, -1]])
@@ -37,6 +37,15 @@ def test_the_class_that_lost_most_comes_first() -> None:
     assert [each.points for each in found] == pytest.approx([60, 5, -5])
     assert found[0].p == pytest.approx(3 * mcnemar(12, 0))  # Holm, three classes
     assert [each.p for each in found[1:]] == [1, 1]
+
+
+def test_the_most_that_a_class_lost_beyond_chance() -> None:
+    apples, leeks, milks = (np.flatnonzero(k == LABEL) for k in range(3))
+    asked = photos(((0, "is it?", "yes"),))  # questions or none: this is of the labels
+    assert most_lost(result(), result(*leeks[:12], *apples[:7]), asked) == 12
+    assert most_lost(result(leeks[0]), result(*leeks[1:12], *apples[:9]), asked) == 10  # net: one was won
+    assert most_lost(result(), result(*apples[:5], *leeks[:5], *milks[:5]), asked) == 0  # p = 3 / 16 each
+    assert most_lost(result(*leeks[:12]), result(), asked) == 0
 
 
 def test_a_set_with_questions_has_no_such_table() -> None:

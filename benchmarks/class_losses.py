@@ -13,6 +13,7 @@ from benchmarks.evalset import EvalSet
 from benchmarks.evaluate import Result
 from benchmarks.stats import holm, mcnemar
 
+ALPHA = 0.05
 Bools = NDArray[np.bool_]
 
 
@@ -43,12 +44,18 @@ def class_changes(
     change = before.astype(np.int64) - after
     for name in dict.fromkeys(names):
         mine = names_of == name
-        _, place = np.unique(images[mine], return_inverse=True)
-        net = np.bincount(place, weights=change[mine])
-        lost, won = int((net > 0).sum()), int((net < 0).sum())
+        lost, won = changed_images(images[mine], before[mine], after[mine])
         points = 100 * float(change[mine].mean())
         found.append(ClassLoss(kind, name, int(mine.sum()), points, lost, won, mcnemar(lost, won)))
     return found
+
+
+def changed_images(images: NDArray[np.int64], before: Bools, after: Bools) -> tuple[int, int]:
+    """How many images got worse and better: those of whose samples more went wrong than right, and the other way round.
+    `images`: int64 (n,), the image of each sample."""
+    _, place = np.unique(images, return_inverse=True)
+    net = np.bincount(place, weights=before.astype(np.int64) - after)
+    return int((net > 0).sum()), int((net < 0).sum())
 
 
 def adjusted(changes: Sequence[ClassLoss]) -> tuple[ClassLoss, ...]:
@@ -64,7 +71,22 @@ def losses_by_class(teacher: Result, student: Result, evalset: EvalSet) -> tuple
     """
     if evalset.questions:
         return ()
+    losses = _of_labels(teacher, student, evalset)
+    return tuple(sorted(losses, key=lambda each: (each.won - each.lost, each.p, -each.points)))
+
+
+def most_lost(teacher: Result, student: Result, evalset: EvalSet) -> int:
+    """Images lost, less images won, of the class that lost most of all that lost significantly; 0 if none did."""
+    losses = _of_labels(teacher, student, evalset)
+    return max((each.lost - each.won for each in losses if significant(each.p, each.lost, each.won)), default=0)
+
+
+def significant(p: float, lost: int, won: int) -> bool:
+    """Whether a class lost more than chance explains; `p` is adjusted for all classes."""
+    return p < ALPHA and lost > won
+
+
+def _of_labels(teacher: Result, student: Result, evalset: EvalSet) -> tuple[ClassLoss, ...]:
     known = np.flatnonzero(evalset.label >= 0)
     names = [evalset.labels[k] for k in evalset.label[known]]
-    losses = adjusted(class_changes("class", names, known, teacher.correct, student.correct))
-    return tuple(sorted(losses, key=lambda each: (each.won - each.lost, each.p, -each.points)))
+    return adjusted(class_changes("class", names, known, teacher.correct, student.correct))
