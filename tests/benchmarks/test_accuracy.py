@@ -24,11 +24,12 @@ def test_a_student_that_is_worse_lost_what_it_lost(colours: Path, worse: Path, t
     assert row["top1_drop"]["value"] == pytest.approx(100 * 12 / 24)
     assert row["answers_drop"]["value"] == pytest.approx(100 * 8 / 48)
     assert 0 < row["map_drop"]["value"] < row["map_drop"]["high"]
+    assert row["class_lost"] == 0, "four images of a class may be chance"
     for name in ("top1_drop", "answers_drop"):
         assert 0 < row[name]["low"] < row[name]["value"] < row[name]["high"]
     elsewhere = dataclasses.replace(plan, subjects=tuple(s for s in plan.subjects if s.who == "student"))
     alone = accuracy_of(elsewhere, student, evalset, results)
-    assert alone.keys() == row.keys() - {"against", "top1_drop", "map_drop", "answers_drop", "shop_drop"}
+    assert alone.keys() == row.keys() - {"against", "top1_drop", "map_drop", "answers_drop", "shop_drop", "class_lost"}
 
 
 def test_what_guessing_reaches(tmp_path: Path) -> None:
