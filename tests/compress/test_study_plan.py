@@ -207,4 +207,4 @@ def test_the_students_that_are_shipped_are_on_the_front_of_grocery() -> None:
         assert prune[row] == dataclasses.replace(own.steps[2], hold_out=0.2)
         assert distill[row] == dataclasses.replace(own.steps[3], epochs=4)
     assert prune["lite0 less 4 blocks, 224 px"] == dataclasses.replace(prune["lite0, 224 px"], image_blocks=4)
-    assert prune["lite0, 224 px, crops of 176"] == prune["lite0, 224 px"]
+    assert prune["lite0, 224 px, crops of 152"] == prune["lite0, 224 px"]
