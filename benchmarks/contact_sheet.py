@@ -86,7 +86,7 @@ def _run(asked: argparse.Namespace) -> None:
     except ImportError as error:
         raise Unavailable(f"the picture needs matplotlib ({error}); run: pip install 'edge-pupil[bench]'") from error
     evalset = read_evalset(asked.eval)
-    with sdk.load(asked.bundle, on=asked.on) as student, bar(len(evalset.images)) as tick:
+    with sdk.load(asked.bundle, on=asked.on, budget_s=0) as student, bar(len(evalset.images)) as tick:
         seen = look(student, evalset, tick)
         name, ran = student.bundle.manifest.name, student.ran_on["image"]
     chosen = choose(seen, asked.rows * asked.columns, asked.wrong, asked.seed)

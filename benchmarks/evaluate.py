@@ -123,7 +123,8 @@ def _look(
     about: dict[int, list[int]] = {}
     for place, (image, _, _) in enumerate(evalset.questions):
         about.setdefault(image, []).append(place)
-    least = least_side(model.bundle.manifest.image.size)
+    spec = model.bundle.manifest.image
+    least = least_side(spec.size, spec.resize)
     rows, right = [], np.zeros(len(evalset.questions), bool)
     for index, path in enumerate(evalset.images):
         frame = sdk.read_frame(path, least=least)

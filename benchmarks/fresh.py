@@ -56,6 +56,7 @@ def main() -> None:
     order = json.loads(sys.stdin.read())
     import sdk
     from benchmarks.plan import open_model
+    from sdk.machine import resident
 
     frame = sdk.read_frame(order["image"])
     programs = {tower: Path(path) for tower, path in order["programs"].items()}
@@ -80,33 +81,6 @@ def main() -> None:
             }
         )
     )
-
-
-def resident() -> tuple[int, int]:
-    """Resident memory of this process in bytes: now, and at its peak (which stands for both where only it is told)."""
-    status = Path("/proc/self/status")
-    if status.exists():
-        # Not getrusage: on Linux its maximum outlives exec, so a child would report the memory of its parent.
-        lines = dict(line.split(":", 1) for line in status.read_text(encoding="utf-8").splitlines() if ":" in line)
-        return tuple(1024 * int(lines[name].split()[0]) for name in ("VmRSS", "VmHWM"))  # type: ignore[return-value]
-    if sys.platform == "win32":
-        return _resident_windows()
-    import resource
-
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
-    return peak, peak
-
-
-def _resident_windows() -> tuple[int, int]:
-    """From GetProcessMemoryInfo: working set, and its peak."""
-    import ctypes
-
-    counters = (ctypes.c_size_t * 9)()  # 64 bit: two DWORDs, PeakWorkingSetSize, WorkingSetSize
-    kernel = ctypes.windll.kernel32  # type: ignore[attr-defined, unused-ignore]
-    kernel.GetCurrentProcess.restype = ctypes.c_void_p
-    kernel.K32GetProcessMemoryInfo.argtypes = [ctypes.c_void_p, ctypes.c_void_p, ctypes.c_ulong]
-    kernel.K32GetProcessMemoryInfo(kernel.GetCurrentProcess(), counters, ctypes.sizeof(counters))
-    return int(counters[2]), int(counters[1])
 
 
 if __name__ == "__main__":

@@ -71,7 +71,7 @@ def _batched(subject: Subject) -> Session:
         return runtimes.open_session(subject.on, subject.programs["image"], batch=BATCH)
     bundle = open_bundle(subject.bundle)
     graph = next(iter(bundle.variants("image").values()))
-    asked = PRECISIONS[subject.precision][1] if subject.precision else None
+    asked = PRECISIONS[subject.precision].get(graph.stored) if subject.precision else None
     return runtimes.open_session(subject.on, bundle.file(graph.file), batch=BATCH, precision=asked)
 
 

@@ -13,9 +13,9 @@ import numpy as np
 import runtimes
 from runtimes import Array, Session, Unavailable
 from sdk.bundle import Bundle
-from sdk.choose import RanOn
 from sdk.embed import Embedder
 from sdk.labels import LabelBank
+from sdk.ran_on import RanOn
 from sdk.tasks import Scene, open_task
 
 

@@ -1,9 +1,11 @@
-"""Random changes to frames that a teacher and its students see alike: seeded by (seed, view, index), so repeatable.
+"""Random changes to frames that a teacher and its students see alike: seeded by seed, view and the frame itself, so
+repeatable, and the same whatever other frames there are.
 
 The store keeps the teacher's vector of each view, never the pixels (dataset reinforcement, Faghri et al. 2023, arXiv
 2303.08983): a student makes the same pixels again from the same numbers.
 """
 
+import hashlib
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,9 +15,10 @@ from numpy.typing import NDArray
 
 from runtimes import RecipeError
 from sdk.frames import prepare
-from sdk.resize import MAX_SIZE, MIN_SIZE
+from sdk.resize import MAX_SIZE
 
 Frame = NDArray[np.uint8]
+EVERY = 4  # pixels, of which one is enough to tell frames apart by
 LUMA = np.array([0.299, 0.587, 0.114], np.float32)  # ITU-R BT.601
 
 
@@ -24,8 +27,8 @@ class Augment:
     """What may happen to a frame.
 
     `flip`, `rotate`: mirror, and turn by quarter turns. `crop`: the smallest share of the area that a random crop
-    keeps, of a shape within 3:4 and 4:3 (Szegedy et al. 2015, arXiv 1409.4842); 1 keeps all. `source`: edge in pixels
-    of the frames that are cut, larger than what a model sees so that crops stay sharp; 0: as large. A plain view is
+    keeps, of a shape within 3:4 and 4:3 (Szegedy et al. 2015, arXiv 1409.4842); 1 keeps all. `source`: edge of the
+    frames that are cut, in edges of what the teacher sees: above 1 crops stay sharp. A plain view is
     then resized twice, so for photos of another size it is not to the last bit what a device sees. `shift`: up to this
     share of the edge, each way. `scale`: zoom by up to this share, in or out. `brightness`, `contrast`, `saturation`:
     factors within 1 +- this; keep them small where colour names must hold (gray against black). `tint`: the same for
@@ -35,7 +38,7 @@ class Augment:
     flip: bool = True
     rotate: bool = True
     crop: float = 1.0
-    source: int = 0
+    source: float = 1.0
     shift: float = 0.08
     scale: float = 0.12
     brightness: float = 0.04
@@ -49,19 +52,21 @@ class Augment:
                 raise RecipeError(f"augment {name} must lie in 0..1 (a share), got {getattr(self, name)}")
         if not 0.05 <= self.crop <= 1:
             raise RecipeError(f"augment crop must lie in 0.05..1 (a share of the area), got {self.crop}")
-        if self.source and not MIN_SIZE <= self.source <= MAX_SIZE:
-            raise RecipeError(f"augment source must lie in {MIN_SIZE}..{MAX_SIZE} pixels, or be 0, got {self.source}")
+        if not 1 <= self.source <= 4:
+            raise RecipeError(
+                f"augment source must lie in 1..4, in edges of what the teacher sees, got {self.source:g}"
+            )
 
     def edge(self, size: int) -> int:
-        """Edge in pixels of the frames to augment for a model that sees `size`."""
-        return self.source or size
+        """Edge in pixels of the frames to augment for a teacher that sees `size`."""
+        return min(MAX_SIZE, round(self.source * size))
 
-    def __call__(self, frame: Frame, size: int, seed: int, view: int, index: int) -> Frame:
+    def __call__(self, frame: Frame, size: int, seed: int, view: int) -> Frame:
         """uint8 (H, H, 3) to uint8 (size, size, 3), the same for the same numbers; what is cut and changed does not
         depend on `size`. View 0 is the frame as it is, resized."""
         if view == 0:
             return prepare(frame, size)
-        rng = np.random.default_rng((seed, view, index))
+        rng = np.random.default_rng((seed, view, _number(frame)))
         if self.rotate:
             frame = np.rot90(frame, int(rng.integers(4)))
         if self.flip and rng.random() < 0.5:
@@ -102,6 +107,12 @@ class Augment:
         return _rounded(factor * (contrast * pixels + (1 - contrast) * grey.mean()))
 
 
+def _number(frame: Frame) -> int:
+    """Of 64 bits, by what is in the frame."""
+    some = frame[::EVERY, ::EVERY].tobytes()
+    return int.from_bytes(hashlib.blake2b(some, digest_size=8).digest(), "little")
+
+
 def _rounded(pixels: NDArray[np.floating[Any]]) -> Frame:
     rounded: Frame = np.clip(np.rint(pixels), 0, 255).astype(np.uint8)
     return rounded
@@ -111,4 +122,4 @@ def augment_batch(
     frames: Frame, indices: NDArray[np.int64], augment: Augment, size: int, seed: int, view: int
 ) -> Frame:
     """uint8 (N, size, size, 3): the frames at `indices` of (M, H, H, 3), each changed by its own draw."""
-    return np.stack([augment(frames[index], size, seed, view, int(index)) for index in indices])
+    return np.stack([augment(frames[index], size, seed, view) for index in indices])

@@ -6,8 +6,10 @@ from typing import Any
 
 from benchmarks.tables import grid
 from compress.data import Corpus
+from compress.licence import RESTRICTED
 from compress.tables import main_rows
 from sdk.bundle import Bundle
+from sdk.text import Tokenizer
 
 WORST = 5  # classes that are named
 
@@ -20,15 +22,22 @@ def card(bundle: Bundle, corpus: Corpus, table: Mapping[str, Any], wrong: Mappin
         f"# {manifest.name}",
         f"Recognises images by text, at {manifest.image.size} px; made for: {', '.join(manifest.tasks)}. Its label "
         f"bank has {len(corpus.labels)} labels, and can be edited at run time.",
+        *_restriction(manifest.licences.package),
         "## Made from",
         "\n".join([_data(corpus), *upstream, f"- this package: {manifest.licences.package}"]),
         "## Measured",
         f"On {data['images']} images of the {data['split']} split, after every choice was made, through the deployed "
         "graphs; brackets hold 95 % intervals.\n\n" + grid(main_rows(dict(table))),
         "## What it cannot do",
-        "\n".join(f"- {line}" for line in _limits(bundle, corpus, wrong)),
+        "\n".join(f"- {line}" for line in limits(bundle, corpus, wrong)),
     ]
     return "\n\n".join(parts) + "\n"
+
+
+def _restriction(licence: str) -> list[str]:
+    return (
+        [f"**Licence: {licence}.** It is made of weights that are for research only."] if RESTRICTED in licence else []
+    )
 
 
 def _data(corpus: Corpus) -> str:
@@ -36,7 +45,8 @@ def _data(corpus: Corpus) -> str:
     return f"- data: {corpus.name}, {corpus.licence}; {train} images to train, {val} to choose, {test} to test"
 
 
-def _limits(bundle: Bundle, corpus: Corpus, wrong: Mapping[str, tuple[int, int]]) -> list[str]:
+def limits(bundle: Bundle, corpus: Corpus, wrong: Mapping[str, tuple[int, int]]) -> list[str]:
+    """What the student cannot do, a sentence each. `wrong`: as for `card`."""
     worst = sorted((item for item in wrong.items() if item[1][0]), key=lambda item: -item[1][0] / item[1][1])[:WORST]
     named = ", ".join(f"{name} ({bad} of {n} wrong)" for name, (bad, n) in worst)
     found = [
@@ -45,6 +55,7 @@ def _limits(bundle: Bundle, corpus: Corpus, wrong: Mapping[str, tuple[int, int]]
         "recognised from its text alone; try it on images of your own first.",
         *([f"It is worst at: {named}."] if named else []),
         "It names what the whole frame shows: it does not find, count or read.",
+        *_cut(bundle, corpus),
     ]
     threshold = bundle.manifest.unknown_threshold
     if threshold is None:
@@ -54,3 +65,14 @@ def _limits(bundle: Bundle, corpus: Corpus, wrong: Mapping[str, tuple[int, int]]
             f'Below a cosine of {threshold:.3f} it says "none of these"; how often that is right stands in the table.'
         )
     return found
+
+
+def _cut(bundle: Bundle, corpus: Corpus) -> list[str]:
+    spec = bundle.manifest.text
+    if spec is None:
+        return []
+    texts = list(dict.fromkeys(wording for wordings in corpus.captions for wording in wordings))
+    longer = sum(map(bool, Tokenizer.of(bundle)(texts).cut))
+    if not longer:
+        return []
+    return [f"It reads the first {spec.length} tokens of a text: {longer} of the {len(texts)} of its data are longer."]

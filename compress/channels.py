@@ -12,6 +12,7 @@ import torch
 import torch_pruning as tp
 from torch import Tensor, nn
 
+from compress.gates import signed_sum
 from compress.models.dual_encoder import count
 from compress.progress import bar
 from runtimes import RecipeError
@@ -78,12 +79,7 @@ def gate_scores(side: nn.Module, batches: Batches) -> dict[nn.Module, Tensor]:
     found: dict[nn.Module, list[Tensor]] = {layer: [] for layer in layers}
     for batch in batches:
         side.zero_grad(set_to_none=True)
-        outputs = side(batch)
-        total = torch.zeros(())
-        for output in outputs if isinstance(outputs, tuple) else (outputs,):
-            unit = nn.functional.normalize(output.flatten(1), dim=1)
-            signs = torch.randint(0, 2, unit.shape, generator=generator, device="cpu").to(unit.device) * 2.0 - 1.0
-            total = total + (unit * signs).sum()
+        total = signed_sum(side(batch), generator)
         total.backward()  # type: ignore[no-untyped-call]
         for layer in layers:
             weight: Any = layer.weight

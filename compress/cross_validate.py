@@ -22,8 +22,7 @@ from compress.attempt import read_record, write_record
 from compress.command import Parser, exit_code
 from compress.cross_validate_tables import markdown, table_of
 from compress.data import open_dataset
-from compress.disk import disk_needed
-from compress.distill import check_space
+from compress.disk import check_space, disk_needed
 from compress.draft import DatasetSpec, Draft
 from compress.lock import held
 from compress.recipe import Recipe, Step, load_recipe, step_name
@@ -153,7 +152,7 @@ def _command(asked: argparse.Namespace) -> None:
     out = (asked.out if asked.out is not None else Path("out") / f"cross-validation-{study.name}").resolve()
     recipes = teacher_recipes(study, asked.set)
     check_out(out, study)
-    check_space(out, max(map(disk_needed, recipes.values())))
+    check_space(out, max(map(disk_needed, recipes.values())), "the recipe")
     for recipe in recipes.values():
         check_steps(_on_fold(recipe, f"1/{asked.folds}"))
     from rich.console import Console  # here, so that a mistake is told without it

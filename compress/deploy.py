@@ -12,6 +12,7 @@ from benchmarks.timing import versions
 from compress.data import Corpus, Split
 from compress.draft import Draft, ModelFiles
 from compress.golden_samples import Contents
+from compress.licence import package_licence
 from compress.steps import package_version
 from sdk.frames import prepare, read_frame
 from sdk.resize import least_side
@@ -59,7 +60,7 @@ def contents(draft: Draft, corpus: Corpus, who: str, golden: int) -> Contents:
         frames=frames,
         texts=tuple(texts),
         questions=tuple(rng.permutation(sorted({q.text for q in corpus.val.questions}))[:QUESTIONS].tolist()),
-        licence="Apache-2.0",
+        licence=package_licence(model.restricted),
         provenance={
             "made_by": f"edge-pupil {package_version()}",
             "data": f"{corpus.name} {corpus.fingerprint[:16]}",

@@ -1,5 +1,5 @@
 """`python -m compress.distill [RECIPE] [--out DIR] [--set step.field=value ...] [--resume] [--steps-from DIR]
-[--ablate]`: a teacher in, a measured int8 student out.
+[--ablate] [--accept-licence]`: a teacher in, a measured int8 student out.
 
 Exit codes: 0 done, 1 the student lost more than its recipe allows, 2 a mistake in what was asked for (one line says
 which), 130 interrupted.
@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from compress.command import Parser, exit_code
-from compress.disk import disk_needed
+from compress.disk import check_space, disk_needed
 from compress.lock import held
 from compress.recipe import Recipe, load_recipe, step_name
 from compress.report import PUBLISHED, write_report
@@ -53,16 +53,6 @@ def check_out(out: Path, resume: bool) -> None:
         raise RecipeError(f"--out {out} holds an earlier run; add --resume to go on with it, or choose another --out")
 
 
-def check_space(out: Path, disk_mb: int) -> None:
-    """Raises RecipeError if the disk of `out` has less than `disk_mb` MB (1e6 bytes) left."""
-    there = next(folder for folder in (out.resolve(), *out.resolve().parents) if folder.exists())
-    free = shutil.disk_usage(there).free / 1e6
-    if free < disk_mb:
-        raise RecipeError(
-            f"the recipe needs {disk_mb} MB of disk, {there} has {free:.0f} MB free; make room or choose another --out"
-        )
-
-
 def claim(out: Path, recipe: Recipe) -> None:
     """Make the folder and mark it as ours, and this process as the one that works in it. Raises RecipeError if it
     cannot be made."""
@@ -93,11 +83,12 @@ def unpublish(out: Path) -> None:
 
 def _command(asked: argparse.Namespace) -> None:
     """All that can be refused is refused before anything is written."""
-    recipe = load_recipe(asked.recipe, asked.set)
+    accepted = ["teach.accept_licence=true"] if asked.accept_licence else []
+    recipe = load_recipe(asked.recipe, [*asked.set, *accepted])
     check_last(recipe)
     out = asked.out if asked.out is not None else Path("out") / recipe.name
     check_out(out, asked.resume)
-    check_space(out, disk_needed(recipe))
+    check_space(out, disk_needed(recipe), "the recipe")
     if asked.steps_from is not None:
         check_run(asked.steps_from)
     from rich.console import Console  # here, so that a mistake is told without it
@@ -158,6 +149,9 @@ def _parser() -> argparse.ArgumentParser:
         "--steps-from", type=Path, metavar="DIR", help="use the finished steps of another run that are the same here"
     )
     parser.add_argument("--ablate", action="store_true", help="measure the model after each step, and print the rows")
+    parser.add_argument(
+        "--accept-licence", action="store_true", help="use weights that are for research only (teach.source)"
+    )
     return parser
 
 

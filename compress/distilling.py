@@ -10,16 +10,23 @@ from numpy.typing import NDArray
 from tokenizers import Tokenizer
 from torch import Tensor
 
-from compress.augment import augment_batch
 from compress.data import Corpus, Label
 from compress.draft import Draft, ModelFiles
 from compress.hold_out import learnt_from
-from compress.losses import affinity_loss, answer_loss, cosines, feature_loss, label_loss, multi_positive_info_nce
+from compress.losses import (
+    affinity_loss,
+    answer_loss,
+    cosines,
+    feature_loss,
+    interactive_loss,
+    label_loss,
+    multi_positive_info_nce,
+)
 from compress.models.dual_encoder import load_model, to_input
-from compress.prepared import prepared
-from compress.questions import Questions, token_arrays
+from compress.questions import Pairs, Questions, token_arrays
 from compress.schedule import Optimizer, warm_cosine
 from compress.store import Store
+from compress.views import views
 from runtimes import RecipeError
 
 if TYPE_CHECKING:
@@ -34,9 +41,10 @@ class Distilling:
 
     def __init__(self, asked: "Distill", student: ModelFiles, corpus: Corpus, store: Store, draft: Draft) -> None:
         self._asked, self._store, self._seed = asked, store, draft.seed
-        self._normal, self._size = (student.image.mean, student.image.std), student.image.size
-        edge = store.header.augment.edge(self._size)
-        self._frames = prepared(corpus.train.images, edge, draft.out, "distill: read train")
+        self._normal = (student.image.mean, student.image.std)
+        how = (store.header.augment, asked.train_size, store.header.seed)
+        specs = (draft.need("teacher", "distill").image, student.image)
+        self._views = views(corpus.train.images, specs, how, draft.out, "distill: read train")
         self._matches = torch.as_tensor(corpus.train.matches)
         self._label = torch.as_tensor(corpus.train.label)
         self._learnt = learnt_from(corpus.train.label, draft.hold_out)
@@ -71,61 +79,72 @@ class Distilling:
         return warm_cosine(groups, self.steps, self._asked.warmup, self._asked.weight_decay)
 
     def loss(self, step: int) -> Tensor:
-        """The weighted sum of the losses over the batch of this step, a scalar.
+        """The weighted sum of the losses over the batch of this step, a scalar; what weighs nothing is not computed.
 
         Every `text_every`-th step trains the text side, and with it the questions; in the others the images meet the
-        teacher's captions (CLIP-KD's interactive loss), which costs half.
+        teacher's captions, as in the interactive loss, which costs half.
         """
-        asked, model, header, (epoch, at) = self._asked, self.model, self._store.header, divmod(step, self._rounds)
+        asked, model, (epoch, at) = self._asked, self.model, divmod(step, self._rounds)
         order = np.random.default_rng((self._seed, 0, epoch)).permutation(self._learnt)
         chosen, view = order[at * asked.batch : (at + 1) * asked.batch], epoch % len(self._store.train)
         rng = np.random.default_rng((self._seed, 1, step))
         # The first view is the whole frame, which looks as it will on the device.
-        size = asked.train_size if view and asked.train_size else self._size
-        batch = augment_batch(self._frames, chosen, header.augment, size, header.seed, view)
-        spatial, pooled = model.image.tower(to_input(batch, *self._normal))
+        spatial, pooled = model.image.tower(to_input(self._views(chosen, view), *self._normal))
         images, captioned = model.image.projection(pooled), self._matches.shape[1]
-        wanted = torch.as_tensor(self._store.train[view][chosen])
+        wanted = self._wanted(view, chosen)
         if at % asked.text_every:
             captions = self._texts.captions(rng)
             return self._match(images, wanted, (self._texts.vectors[captions],) * 2, chosen)
         rows = self._texts.draw(rng)
+        if not asked.text_feature:
+            rows = rows[:captioned]
         texts = model.encode_text(*self._texts.feeds(rows))
         both = texts[:captioned], self._texts.vectors[rows[:captioned]]
         loss = self._match(images, wanted, both, chosen)
-        loss = loss + asked.text_feature * feature_loss(texts, self._texts.vectors[rows])
-        return loss if self._questions is None else loss + self._answer(self._questions, spatial, chosen, view, rng)
+        if asked.text_feature:
+            loss = loss + asked.text_feature * feature_loss(texts, self._texts.vectors[rows])
+        if self._questions is None or not asked.answer:
+            return loss
+        pairs = self._questions.of(chosen, asked.questions, rng)
+        if not len(pairs.asked):  # nothing was asked about these images
+            return loss
+        return loss + asked.answer * self._answer_loss(self._answers(self._questions, pairs, spatial), pairs, view)
+
+    def _wanted(self, view: int, chosen: NDArray[np.int64]) -> Tensor:
+        """The teacher's unit vectors of the images `chosen`, float32 (N, dim)."""
+        return torch.as_tensor(self._store.vectors(view, chosen))
 
     def _match(
         self, images: Tensor, wanted: Tensor, captions: tuple[Tensor, Tensor], chosen: NDArray[np.int64]
     ) -> Tensor:
         """`images`, `wanted`: the student's and the teacher's (N, dim) of `chosen`; `captions`: theirs too (C, dim)."""
         asked, scale = self._asked, self._store.header.logit_scale
-        near, right = scale * cosines(images, captions[0]), scale * cosines(wanted, captions[1])
-        loss = (
-            asked.feature * feature_loss(images, wanted)
-            + asked.affinity * affinity_loss(near, right)
-            + asked.contrast * multi_positive_info_nce(near, self._matches[chosen])
-        )
+        matches = self._matches[chosen][:, : len(captions[0])]
+        near = scale * cosines(images, captions[0])
+        loss = 0 * images.sum()  # there is something to go back through, whatever weighs nothing
+        if asked.feature:
+            loss = loss + asked.feature * feature_loss(images, wanted)
+        if asked.affinity:
+            loss = loss + asked.affinity * affinity_loss(near, scale * cosines(wanted, captions[1]))
+        if asked.contrast:
+            loss = loss + asked.contrast * multi_positive_info_nce(near, matches)
+        if asked.interactive:
+            crossed = (scale * cosines(images, captions[1]), scale * cosines(wanted, captions[0]))
+            loss = loss + asked.interactive * interactive_loss(*crossed, matches)
         if self._classes is None:
             return loss
         logits = scale * cosines(images, self._classes)
         return loss + asked.label * label_loss(logits, self._label[chosen], asked.smoothing)
 
-    def _answer(
-        self, questions: Questions, spatial: Tensor, chosen: NDArray[np.int64], view: int, rng: np.random.Generator
-    ) -> Tensor:
-        """The teacher's answers to some questions about the images `chosen`; `spatial`: the tower's tokens of them."""
-        model, stored = self.model, self._store.answers
-        if stored is None:
-            raise TypeError("the store holds no answers")
-        pairs = questions.of(chosen, self._asked.questions, rng)
-        if not len(pairs.asked):  # nothing was asked about these images
-            return spatial.new_zeros(())
-        ids, mask = questions.ids[pairs.texts], questions.mask[pairs.texts]
-        words = model.text.both(ids, mask)[1][pairs.text]
-        logits = model.answer(model.image.project_tokens(spatial)[pairs.image], words, mask[pairs.text])
-        return self._asked.answer * answer_loss(logits, torch.as_tensor(stored[view][pairs.asked]))
+    def _answers(self, questions: Questions, pairs: Pairs, spatial: Tensor) -> Tensor:
+        """Logits (P, answers) of the questions; `spatial`: the image tower's tokens."""
+        model, mask = self.model, questions.mask[pairs.texts]
+        words = model.text.both(questions.ids[pairs.texts], mask)[1][pairs.text]
+        return model.answer(model.image.project_tokens(spatial)[pairs.image], words, mask[pairs.text])
+
+    def _answer_loss(self, logits: Tensor, pairs: Pairs, view: int) -> Tensor:
+        """Against the teacher's answers to the same questions."""
+        return answer_loss(logits, torch.as_tensor(self._store.logits(view, pairs.asked)))
 
 
 class Texts:

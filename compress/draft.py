@@ -72,8 +72,10 @@ class FusionSpec(TowerSpec):
 class ModelFiles:
     """A dual encoder on disk, with a fusion on top if it answers questions.
 
-    `dim`: width of the joint space. `logit_scale`: the factor (not its logarithm) on cosines. `graphs`: tower
-    ("image", "text", "fusion") -> variant ("fp32") -> ONNX file. `licences`: upstream name -> licence.
+    `dim`: width of the joint space. `score`: "softmax" or "sigmoid" of `logit_scale` (the factor, not its logarithm)
+    times the cosine, plus `logit_bias`. `graphs`: tower ("image", "text", "fusion") -> variant ("fp32") -> ONNX file.
+    `licences`: upstream name -> licence. `restricted`: the licence of weights that are for research only, and so is
+    what is made of them; "" where there is none.
     """
 
     image: ImageSpec
@@ -83,6 +85,9 @@ class ModelFiles:
     fusion: FusionSpec | None = None
     licences: Mapping[str, str] = field(default_factory=dict)
     graphs: Mapping[str, Mapping[str, Path]] = field(default_factory=dict)
+    score: str = "softmax"
+    logit_bias: float = 0.0
+    restricted: str = ""
 
     def beside(self, folder: Path) -> "ModelFiles":
         """The same model with its weights to be written into `folder`, and no graphs yet; the tokenizer stays put."""
@@ -110,7 +115,8 @@ class Draft:
     `out`: the run's folder. `folder`: where the running step may write. `bundles`: what was published, by who
     ("teacher", "student"); `programs`: the teacher's PyTorch programs. `evalset`: the published test split. `report`:
     the measurements on it, as JSON. `metrics`: flat, dotted by step ("teach.val_top1"). `seconds`: what each step cost.
-    `pace`: how fast each training was, by its title ("teach: train"). `device`: where torch trains, see device.py.
+    `pace`: how fast each training was, by its title ("teach: train"). `embedded`: how many of the store's rows the
+    teacher made, and how many were there ("new", "kept"). `device`: where torch trains, see device.py.
     `hold_out`: share of the train images that the student never learns from (prune.hold_out). `train_size`: edge of the
     crops that it learns from, where they are smaller than its frames, else 0 (distill.train_size). `recipe`: its name.
     """
@@ -129,6 +135,7 @@ class Draft:
     metrics: Mapping[str, Metric] = field(default_factory=dict)
     seconds: Mapping[str, float] = field(default_factory=dict)
     pace: Mapping[str, Pace] = field(default_factory=dict)
+    embedded: Mapping[str, int] = field(default_factory=dict)
     device: str = "cpu"
     hold_out: float = 0.0
     train_size: int = 0

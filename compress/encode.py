@@ -44,8 +44,10 @@ class Asker:
         """All questions about `images` (positions in the split), whose pixels are `frames`, uint8 (N, S, S, 3): which
         ones, int64 (P,), and their logits, float32 (P, answers).
         """
-        seen = self._model.image.both(to_input(frames, *self._normal))[1]
         pairs = self.questions.of(images)
+        if not len(pairs.asked):
+            return pairs.asked, torch.zeros(0, self.shape[1])
+        seen = self._model.image.both(to_input(frames, *self._normal))[1]
         words, mask = self._words[pairs.texts], self.questions.mask[pairs.texts]
         return pairs.asked, self._model.answer(seen[pairs.image], words[pairs.text], mask[pairs.text])
 

@@ -7,12 +7,16 @@ from runtimes import Target, Unavailable
 
 # A float or Q/DQ graph of opset 17 runs on these. A variant for others says so in its name: `int8-trt`, `fp16-trt`.
 FAMILIES = ("ov", "ort")
+# Runtimes that take the float graph as well, but compute Q/DQ in their own way.
+FLOAT_ONLY = ("trt",)
 
 
 def parse_variant(name: str) -> tuple[str, tuple[str, ...]]:
     """`stored[-family]` to (precision of the stored weights, families): `int8` is for all, `int8-trt` for one."""
     stored, _, family = name.partition("-")
-    return stored, (family,) if family else FAMILIES
+    if family:
+        return stored, (family,)
+    return stored, (*FAMILIES, *FLOAT_ONLY) if stored == "fp32" else FAMILIES
 
 
 def cpu_targets() -> tuple[Target, ...]:

@@ -80,11 +80,16 @@ def export_model(files: ModelFiles, folder: Path) -> dict[str, Path]:
     paths = {}
     for name, tower in towers(files).items():
         paths[name] = folder / f"{name}.fp32.onnx"
-        export_graph(tower, paths[name])
-        tidied = onnx.load(str(paths[name]))
-        tidy(tidied)
-        save_graph(tidied, paths[name])
+        export_tower(tower, paths[name])
     return paths
+
+
+def export_tower(tower: Tower, path: Path) -> None:
+    """Write a tower's fp32 ONNX graph."""
+    export_graph(tower, path)
+    tidied = onnx.load(str(path))
+    tidy(tidied)
+    save_graph(tidied, path)
 
 
 def export_graph(tower: Tower, path: Path) -> None:

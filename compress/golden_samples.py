@@ -14,7 +14,7 @@ import numpy as np
 import runtimes
 from compress.data import Label
 from compress.draft import ModelFiles
-from compress.engines import parse_variant
+from compress.engines import FAMILIES, parse_variant
 from compress.saturation import saturation_damage
 from runtimes import Array, Session, Target
 from sdk.golden import output_error, softmax, unit_rows
@@ -55,7 +55,7 @@ def golden_samples(
     size, tokens, count = model.image.size, tokenizer(contents.texts), len(contents.frames)
     few = max(1, count // 8)
     frames = golden_frames(contents.frames, size, few)
-    images = np.stack([prepare(frame, size) for frame in frames])
+    images = np.stack([prepare(frame, size, model.image.resize, model.image.crop) for frame in frames])
     apart = np.max([disagreement(path, images, targets) for path in model.graphs["image"].values()], axis=0)
     steady = [
         place
@@ -152,7 +152,8 @@ def worst_case(model: ModelFiles, targets: Sequence[Target]) -> Frame:
     int8 = [path for name, path in variants.items() if parse_variant(name)[0] == "int8"]
     # A float graph does not saturate; then the frame on which engines agree best will do.
     damage = np.array(saturation_damage(int8[0], frames)) if int8 else np.zeros(len(frames))
-    apart = np.max([disagreement(path, np.stack(frames), targets) for path in variants.values()], axis=0)
+    shared = [path for name, path in variants.items() if set(parse_variant(name)[1]) & set(FAMILIES)]
+    apart = np.max([disagreement(path, np.stack(frames), targets) for path in shared], axis=0)
     # A frame that gives a zero vector has infinite damage, and proves nothing.
     worth = np.where(np.isfinite(damage), damage, -np.inf) - ROOM * apart
     return frames[int(np.argmax(worth))]

@@ -1,25 +1,19 @@
-"""Small ONNX passes that leave a graph every engine reads the same way: no shape arithmetic, no aliases, no dead nodes.
-
-Only the batch is free in our graphs, so what exporters compute with Shape nodes at run time is known but for one -1.
-ONNX Runtime puts Shape nodes on the CPU, which costs a CUDA session two copies each.
-"""
+"""Small ONNX passes that leave a graph every engine reads the same way: no shape arithmetic (compress/folding.py), no
+aliases, no dead nodes."""
 
 from __future__ import annotations
 
 import numpy as np
 import onnx
-from onnx import numpy_helper, shape_inference
-from onnx.reference import ReferenceEvaluator
+from onnx import numpy_helper
+
+from compress.folding import compute, fix_reshapes, fold, replace_nodes
 
 
 def tidy(model: onnx.ModelProto) -> None:
     """Apply all passes in place."""
     inline_aliases(model)
-    nodes = -1
-    while nodes != len(model.graph.node):  # a folded padding lets the next shape be inferred
-        nodes = len(model.graph.node)
-        fold_shapes(model)
-        fold_constants(model)
+    fold(model)
     fix_reshapes(model)
     merge_pads(model)
     remove_dead(model)
@@ -42,83 +36,7 @@ def inline_aliases(model: onnx.ModelProto) -> None:
             graph.initializer.append(tensor)
         else:
             kept.append(node)
-    _replace_nodes(graph, kept)
-
-
-def fold_shapes(model: onnx.ModelProto) -> None:
-    """Shape -> Gather of a dimension that is known becomes that number."""
-    shapes = _shapes(model)
-    constants = {tensor.name: tensor for tensor in model.graph.initializer}
-    shape_of = {node.output[0]: node.input[0] for node in model.graph.node if node.op_type == "Shape"}
-    kept = []
-    for node in model.graph.node:
-        source = shape_of.get(node.input[0]) if node.op_type == "Gather" else None
-        index = constants.get(node.input[1]) if source in shapes else None
-        if source is not None and index is not None:
-            at = numpy_helper.to_array(index)
-            size = shapes[source][int(at)] if at.ndim == 0 else -1
-            if size >= 0:
-                model.graph.initializer.append(numpy_helper.from_array(np.array(size, np.int64), node.output[0]))
-                continue
-        kept.append(node)
-    _replace_nodes(model.graph, kept)
-
-
-def fold_constants(model: onnx.ModelProto, largest: int = 1 << 16) -> None:
-    """Nodes that read only constants are computed now, if the result has at most `largest` elements.
-
-    Dequantised weights stay: folding them would undo the quantisation.
-    """
-    constants = {tensor.name: numpy_helper.to_array(tensor) for tensor in model.graph.initializer}
-    kept = []
-    for node in model.graph.node:
-        if node.op_type in {"QuantizeLinear", "DequantizeLinear"} or not set(node.input) <= {*constants, ""}:
-            kept.append(node)
-            continue
-        feeds = {name: constants[name] for name in node.input if name}
-        results = _compute(node, feeds, model)
-        if sum(array.size for array in results.values()) > largest:
-            kept.append(node)
-            continue
-        constants |= results
-        model.graph.initializer.extend(numpy_helper.from_array(array, name) for name, array in results.items())
-    _replace_nodes(model.graph, kept)
-
-
-def _compute(node: onnx.NodeProto, feeds: dict[str, np.ndarray], model: onnx.ModelProto) -> dict[str, np.ndarray]:
-    value = onnx.helper.make_tensor_value_info
-    ports = [value(n, onnx.helper.np_dtype_to_tensor_dtype(a.dtype), a.shape) for n, a in feeds.items()]
-    outputs = [onnx.ValueInfoProto(name=name) for name in node.output]
-    graph = onnx.helper.make_graph([node], "one", ports, outputs)
-    one = onnx.helper.make_model(graph, opset_imports=model.opset_import, ir_version=model.ir_version)
-    results = ReferenceEvaluator(one).run(None, feeds)
-    return {name: np.asarray(array) for name, array in zip(node.output, results, strict=True)}
-
-
-def _shapes(model: onnx.ModelProto) -> dict[str, list[int]]:
-    """Shapes of all tensors as far as they can be inferred, -1 where a dimension is free."""
-    graph = shape_inference.infer_shapes(model, data_prop=True).graph
-    found = {tensor.name: list(tensor.dims) for tensor in graph.initializer}
-    for value in [*graph.value_info, *graph.input, *graph.output]:
-        if value.type.tensor_type.HasField("shape"):
-            dims = value.type.tensor_type.shape.dim
-            found[value.name] = [d.dim_value if d.HasField("dim_value") else -1 for d in dims]
-    return found
-
-
-def fix_reshapes(model: onnx.ModelProto) -> None:
-    """A Reshape target whose only computed size is the batch, in front, becomes a constant: 0 copies the batch."""
-    constants = {tensor.name: numpy_helper.to_array(tensor) for tensor in model.graph.initializer}
-    concats = {node.output[0]: node for node in model.graph.node if node.op_type == "Concat"}
-    for node in model.graph.node:
-        concat = concats.get(node.input[1]) if node.op_type == "Reshape" else None
-        if concat is None or any(name not in constants for name in concat.input[1:]):
-            continue
-        rest = [constants[name].ravel() for name in concat.input[1:]]
-        name = f"{node.output[0]}.shape"
-        target = np.concatenate([np.array([0]), *rest]).astype(np.int64)
-        model.graph.initializer.append(numpy_helper.from_array(target, name))
-        node.input[1] = name
+    replace_nodes(graph, kept)
 
 
 def merge_pads(model: onnx.ModelProto) -> None:
@@ -156,20 +74,10 @@ def remove_dead(model: onnx.ModelProto) -> None:
         if any(name in needed for name in node.output):
             needed.update(node.input)
             kept.append(node)
-    _replace_nodes(graph, kept[::-1])
+    replace_nodes(graph, kept[::-1])
     tensors = [tensor for tensor in graph.initializer if tensor.name in needed]
     del graph.initializer[:]
     graph.initializer.extend(tensors)
-
-
-def _replace_nodes(graph: onnx.GraphProto, nodes: list[onnx.NodeProto]) -> None:
-    copies = []
-    for node in nodes:
-        copy = onnx.NodeProto()
-        copy.CopyFrom(node)
-        copies.append(copy)
-    del graph.node[:]
-    graph.node.extend(copies)
 
 
 def float_prefix(model: onnx.ModelProto) -> tuple[str, ...]:
@@ -224,7 +132,7 @@ def quantize_embeddings(model: onnx.ModelProto, smallest: int = 1 << 16) -> None
             make("Cast", [f"{out}.int8"], [f"{out}.float"], f"{node.name}.cast", to=onnx.TensorProto.FLOAT),
             make("Mul", [f"{out}.float", f"{out}.scale"], [out], f"{node.name}.rescale"),
         ]
-    _replace_nodes(graph, nodes)
+    replace_nodes(graph, nodes)
     remove_dead(model)
 
 
@@ -244,7 +152,7 @@ def fold_weights(model: onnx.ModelProto) -> None:
     nodes: list[onnx.NodeProto] = []
     for node in graph.node:
         if node.op_type == "QuantizeLinear" and set(node.input) <= set(constants):
-            constants |= _compute(node, {name: constants[name] for name in node.input}, model)
+            constants |= compute(node, {name: constants[name] for name in node.input}, model)
             graph.initializer.append(numpy_helper.from_array(constants[node.output[0]], node.output[0]))
         elif node.op_type == "Transpose" and node.input[0] in weights:
             source, order, name = weights[node.input[0]], list(node.attribute[0].ints), f"{node.output[0]}.int8"
@@ -257,5 +165,5 @@ def fold_weights(model: onnx.ModelProto) -> None:
             if node.op_type == "DequantizeLinear" and node.input[0] in constants:
                 weights[node.output[0]] = node
             nodes.append(node)
-    _replace_nodes(graph, nodes)
+    replace_nodes(graph, nodes)
     remove_dead(model)

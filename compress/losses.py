@@ -47,6 +47,16 @@ def affinity_loss(student: Tensor, teacher: Tensor) -> Tensor:
     return (_divergence(student, teacher) + _divergence(student.T, teacher.T)) / 2
 
 
+def interactive_loss(images: Tensor, texts: Tensor, matches: Tensor) -> Tensor:
+    """CLIP-KD's interactive contrastive loss (Yang et al. 2023, arXiv 2307.12732), with several positives per row: the
+    student's images look for the teacher's captions, and its captions for the teacher's images.
+
+    float32 (N, C), scaled cosines: `images` of the student's images and the teacher's captions, `texts` of the
+    teacher's images and the student's captions. `matches` as above. Returns the mean of both, a scalar, in nats.
+    """
+    return (_one_way(images, matches) + _one_way(texts.T, matches.T)) / 2
+
+
 def answer_loss(student: Tensor, teacher: Tensor) -> Tensor:
     """KL(teacher || student) of the answers (Hinton et al. 2015, arXiv 1503.02531, at temperature 1), in nats.
 

@@ -13,7 +13,6 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from compress.augment import augment_batch
 from compress.data import Corpus, open_dataset
 from compress.device import default_device
 from compress.draft import Draft, ModelFiles
@@ -25,6 +24,7 @@ from compress.prepared import prepared
 from compress.schedule import warm_cosine
 from compress.store import Store, identity, open_store
 from compress.train import train
+from compress.views import views
 from runtimes import RecipeError
 
 BATCH = 64
@@ -45,8 +45,9 @@ def retrain(draft: Draft, folder: Path, epochs: int, lr: float) -> Draft:
     spec = student.image
     corpus = open_dataset(draft.dataset.name, draft.dataset.fields).load()
     store = _open(draft, corpus)
-    augment = store.header.augment
-    frames = prepared(corpus.train.images, augment.edge(spec.size), draft.out, "gate: read train")
+    how = (store.header.augment, draft.train_size, store.header.seed)  # as in distilling
+    specs = (draft.need("teacher", "gate").image, spec)
+    seen = views(corpus.train.images, specs, how, draft.out, "gate: read train")
     learnt = learnt_from(corpus.train.label, draft.hold_out)
     rounds = len(learnt) // BATCH
     if not rounds:
@@ -57,16 +58,14 @@ def retrain(draft: Draft, folder: Path, epochs: int, lr: float) -> Draft:
     steps = epochs * rounds
     side = load_model(student).image.eval().requires_grad_(False)
     chosen = np.sort(np.random.default_rng(draft.seed).permutation(learnt)[:CALIBRATION])
-    plain = prepared(corpus.train.images, spec.size, draft.out, "gate: read train")[chosen]
+    plain = prepared(corpus.train.images, spec.size, draft.out, "gate: read train", spec.resize, spec.crop)[chosen]
     model = insert_quantizers(side, to_input(plain, spec.mean, spec.std)).requires_grad_(True)
 
     def lesson(step: int) -> Lesson:
         epoch, at = divmod(step, rounds)
         order = np.random.default_rng((draft.seed, epoch)).permutation(learnt)
         rows, view = order[at * BATCH : (at + 1) * BATCH], epoch % len(store.train)
-        size = draft.train_size if view and draft.train_size else spec.size  # as in distilling
-        batch = augment_batch(frames, rows, augment, size, store.header.seed, view)
-        return to_input(batch, spec.mean, spec.std), torch.as_tensor(store.train[view][rows])
+        return to_input(seen(rows, view), spec.mean, spec.std), torch.as_tensor(store.vectors(view, rows))
 
     # What comes before and after, placing quantizers and exporting them, is done on the CPU.
     with default_device(draft.device):

@@ -11,12 +11,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from benchmarks.readme import fill
 from compress.command import Parser, complain
 from compress.draft import Draft, Pace
 from compress.installed import INSTALL
 from compress.photo_tables import photo_sections
 from compress.recipe import Recipe
-from compress.step_tables import candidate_rows, step_rows, training_rows
+from compress.step_tables import candidate_rows, proof_rows, step_rows, training_rows
 from compress.tables import accuracy_rows, baseline_rows, grid, main_rows, parity_rows, speed_rows
 from runtimes import RecipeError
 
@@ -24,6 +25,10 @@ if TYPE_CHECKING:
     from rich.table import Table
 
 MARKS = ("<!-- results -->\n", "<!-- /results -->")
+PROVEN = (
+    "The bundle's tokenizer, resize and towers, in float32, against the checkpoint's own tokenizer, processor and "
+    "model. `python -m compress.prove CHECKPOINT BUNDLE --photos FOLDER` compares a bundle as it runs."
+)
 # What a run leaves beside its work: bundles, evaluation set, report.
 PUBLISHED = (
     *("teacher", "teacher.pt2", "teacher.text.pt2", "teacher.fusion.pt2", "student"),
@@ -71,17 +76,7 @@ def read_report(run: Path) -> dict[str, Any]:
 
 def fill_readme(path: Path, table: str) -> None:
     """Replace what stands between the marks. Raises RecipeError when a mark or the file is missing."""
-    try:
-        text = path.read_text(encoding="utf-8")
-        before, mark, rest = text.partition(MARKS[0])
-        _, end, after = rest.partition(MARKS[1])
-        if not mark or not end:
-            raise RecipeError(f"{path} lacks the marks {MARKS[0].strip()} and {MARKS[1]}; add them, each on its line")
-        path.write_text(before + mark + table + end + after, encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise RecipeError(
-            f"--readme {path} cannot be filled ({error}); give a text file that can be written"
-        ) from error
+    fill(path, MARKS, table)
 
 
 def write_report(draft: Draft, recipe: Recipe) -> tuple[Table, list[Path]]:
@@ -98,6 +93,7 @@ def write_report(draft: Draft, recipe: Recipe) -> tuple[Table, list[Path]]:
         **measured,
         "seconds": dict(draft.seconds),
         "training": {name: _pace(pace) for name, pace in draft.pace.items()},
+        "embedded": dict(draft.embedded),
         "steps": dict(draft.metrics),
     }
     (draft.out / "report.json").write_text(json.dumps(report, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
@@ -125,13 +121,14 @@ def markdown(report: dict[str, Any]) -> str:
     """report.md: the main table, engines, baselines, what each step cost and measured, machine and versions."""
     words = report["words"]
     unread = [word for word, unknown in words.items() if unknown]
-    candidates, trained = candidate_rows(report["steps"]), training_rows(report)
+    candidates, trained, proof = candidate_rows(report["steps"]), training_rows(report), proof_rows(report["steps"])
     parts = [
         f"# {report['recipe']}, seed {report['seed']}\n\nBrackets hold 95 % intervals. The test split is used by "
         "[pack] only, after every choice was made.\n",
         grid(main_rows(report)),
         "\n## Accuracy through the SDK, by engine\n\n" + grid(accuracy_rows(report)),
         *photo_sections(report),
+        *([f"\n## Is the teacher the checkpoint?\n\n{PROVEN}\n\n{grid(proof)}"] if len(proof) > 1 else []),
         "\n## Do the engines agree?\n\n" + grid(parity_rows(report)),
         "\n## Single-stream time of the image path\n\nA frame in memory to a unit vector, teacher and student in "
         "turn; the speed-up is the median of paired ratios. PyTorch runs the teacher's exported program "

@@ -1,9 +1,9 @@
 """The finished steps of one run in the folder of another: a second student of the same teacher."""
 
-import os
 import shutil
 from pathlib import Path
 
+from compress.links import link
 from compress.recipe import Recipe
 from compress.steps import COPY, DONE, WORK, step_folder
 from runtimes import RecipeError
@@ -26,13 +26,5 @@ def take_steps(other: Path, out: Path, recipe: Recipe) -> None:
         if (done / DONE).is_file() and not folder.exists():
             building = folder.with_name(name + COPY)
             shutil.rmtree(building, ignore_errors=True)
-            shutil.copytree(done, building, copy_function=_link)
+            shutil.copytree(done, building, copy_function=link)  # nothing writes into a finished step
             building.replace(folder)
-
-
-def _link(source: str, target: str) -> None:
-    """Nothing writes into a finished step, so both runs may share a file."""
-    try:
-        os.link(source, target)
-    except OSError:
-        shutil.copy2(source, target)

@@ -1,10 +1,10 @@
 """What a teacher said about a data set, on disk: students train from this and never run the teacher.
 
 header.json         who made it (see Header), and per array its dtype, shape and sha256
-train.npy           float32 (V, N, D): unit vectors of N train images in V seeded views; view 0 is the plain image
+train.npy           `dtype` (V, N, D): unit vectors of N train images in V seeded views; view 0 is the plain image
 val.npy             float32 (M, D): unit vectors of the validation images, plain
 texts.npy           float32 (T, D): unit vectors of the phrases in `texts`
-answers.npy         float32 (V, M, A): logits of the M train questions, if the teacher answers any
+answers.npy         `dtype` (V, M, A): logits of the M train questions, if the teacher answers any
 """
 
 import dataclasses
@@ -19,16 +19,18 @@ from numpy.typing import NDArray
 
 from compress.augment import Augment
 from compress.draft import ModelFiles
+from compress.file_hash import sha256_once
+from compress.links import link
 from runtimes import RecipeError
 
-FORMAT = 2
+FORMAT = 4
 
 
 @dataclasses.dataclass(frozen=True)
 class Header:
     """`teacher`: sha256 over its weights. `data`: the corpus' fingerprint. `texts`: the phrases, in the order of
     texts.npy; the last `held_out` of them are for validation only. `size`: edge of the frames, in pixels. `answers`:
-    what the columns of answers.npy stand for; none without questions.
+    what the columns of answers.npy stand for; none without questions. `dtype`: of what there is of every view.
     """
 
     teacher: str
@@ -40,6 +42,7 @@ class Header:
     texts: tuple[str, ...]
     held_out: int
     answers: tuple[str, ...] = ()
+    dtype: str = "float32"
 
     @property
     def arrays(self) -> tuple[str, ...]:
@@ -52,18 +55,31 @@ class Store:
     """An open store; the arrays are memory-mapped and read-only."""
 
     header: Header
-    train: NDArray[np.float32]
+    train: NDArray[np.floating[Any]]
     val: NDArray[np.float32]
     texts: NDArray[np.float32]
-    answers: NDArray[np.float32] | None = None
+    answers: NDArray[np.floating[Any]] | None = None
+
+    def vectors(self, view: int, rows: NDArray[np.int64]) -> NDArray[np.float32]:
+        """The unit vectors of the train images at `rows` in that view, float32 (len(rows), D), in memory."""
+        return np.asarray(self.train[view][rows], np.float32)
+
+    def logits(self, view: int, rows: NDArray[np.int64]) -> NDArray[np.float32]:
+        """The answers to the train questions at `rows` in that view, float32 (len(rows), A), in memory.
+
+        Raises TypeError if the teacher answered none.
+        """
+        if self.answers is None:
+            raise TypeError("the store holds no answers")
+        return np.asarray(self.answers[view][rows], np.float32)
 
 
-def write_store(folder: Path, header: Header, arrays: Mapping[str, NDArray[np.float32]]) -> None:
-    """Write the arrays and the header into `folder`."""
+def link_store(folder: Path, header: Header, arrays: Mapping[str, Path]) -> None:
+    """Make the store in `folder` of these .npy files, one for each array of the header, as links where the disk can."""
     folder.mkdir(parents=True)
     described = {}
     for name in header.arrays:
-        np.save(folder / f"{name}.npy", arrays[name].astype(np.float32, copy=False))
+        link(arrays[name], folder / f"{name}.npy")
         described[name] = _describe(folder / f"{name}.npy")
     table = {"format": FORMAT, **dataclasses.asdict(header), "arrays": described}
     (folder / "header.json").write_text(json.dumps(table, indent=1), encoding="utf-8")
@@ -99,7 +115,9 @@ def _hash_files(*files: Path) -> str:
     """sha256 (hex) over the contents of files, in order."""
     digest = hashlib.sha256()
     for file in files:
-        digest.update(file.read_bytes())
+        with file.open("rb") as source:
+            while part := source.read(2**20):
+                digest.update(part)
     return digest.hexdigest()
 
 
@@ -118,9 +136,9 @@ def _header(folder: Path) -> dict[str, Any]:
 def _describe(file: Path) -> dict[str, Any]:
     try:
         array = np.load(file, mmap_mode="r")
+        return {"dtype": str(array.dtype), "shape": list(array.shape), "sha256": sha256_once(file)}
     except (OSError, ValueError) as error:
         raise _damaged(file.parent, f"{file.name} cannot be read: {error}") from error
-    return {"dtype": str(array.dtype), "shape": list(array.shape), "sha256": _hash_files(file)}
 
 
 def _damaged(folder: Path, why: str) -> RecipeError:

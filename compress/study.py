@@ -16,8 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from compress.command import Parser, exit_code
 from compress.device import CPU
-from compress.disk import disk_needed
-from compress.distill import check_space
+from compress.disk import check_space, disk_needed
 from compress.lock import held
 from compress.recipe import Recipe, load_recipe, step_name
 from compress.steps import WORK, OnStep, StepDone, check_steps, package_version
@@ -66,7 +65,7 @@ def _command(asked: argparse.Namespace) -> None:
     from compress.study_run import StudyRun, find_teacher, take_teacher
 
     shared = find_teacher(asked.run, teacher, _data_fields(study, asked.set), _device(recipes))
-    check_space(out, disk_needed(dataclasses.replace(whole, dataset=shared.draft.dataset)))
+    check_space(out, disk_needed(dataclasses.replace(whole, dataset=shared.draft.dataset)), "the recipe")
     for recipe in recipes.values():
         check_steps(dataclasses.replace(recipe, dataset=shared.draft.dataset))
     from compress.study_measure import Yardstick  # it loads torch, and the engines

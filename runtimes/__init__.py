@@ -4,8 +4,11 @@ Every module of this folder whose name has no leading underscore **is** a runtim
 registry. A runtime module has
 
     EXTRA                                              the pip extra that installs its engine
+    PACKAGES                                           the packages that the engine comes in, for their versions
     devices() -> tuple[str, ...]                       the devices this machine has ("cpu", "gpu.1"); raises Unavailable
-    open_session(path, device, *, batch, precision, cache_dir) -> Session; raises Unavailable
+    open_session(path, device, *, batch, precision, cache_dir, prefer) -> Session; raises Unavailable
+    BUILDS                                             True where opening compiles for long unless `cache_dir` holds the
+                                                       result; its open_session then takes `progress` as well
     OPENS                                              the ending of the files it opens; ".onnx" where it does not say.
                                                        With another, `write_probe(path)` makes the doctor's graph
 
@@ -28,7 +31,7 @@ from runtimes._errors import (
     Unavailable,
     VerifyError,
 )
-from runtimes._session import Array, Port, Session, check_feeds
+from runtimes._session import Array, Port, Progress, Session, check_feeds
 from runtimes._target import Target, parse_target
 
 __all__ = [
@@ -37,12 +40,14 @@ __all__ = [
     "FeedError",
     "GateFailed",
     "Port",
+    "Progress",
     "PupilError",
     "RecipeError",
     "Session",
     "Target",
     "Unavailable",
     "VerifyError",
+    "builds",
     "check_feeds",
     "devices",
     "names",
@@ -50,6 +55,7 @@ __all__ = [
     "opens",
     "parse_target",
     "targets",
+    "versions",
 ]
 
 _ONNX = ".onnx"
@@ -81,17 +87,38 @@ def opens(runtime: str) -> str:
     return ending
 
 
-def targets() -> tuple[Target, ...]:
+def builds(runtime: str) -> bool:
+    """Whether opening a graph there can take minutes: another target may serve meanwhile. Raises Unavailable for an
+    unknown runtime."""
+    return bool(getattr(_module(runtime), "BUILDS", False))
+
+
+def versions(runtime: str) -> dict[str, str]:
+    """Installed packages of one runtime's engine -> version, read without importing it; none where it is not installed.
+
+    Raises Unavailable for an unknown runtime.
+    """
+    from importlib import metadata  # costs 20 ms, which only those pay who ask
+
+    found = {}
+    for package in _module(runtime).PACKAGES:
+        try:
+            found[package] = metadata.version(package)
+        except metadata.PackageNotFoundError:
+            continue
+    return found
+
+
+def targets(*only: str) -> tuple[Target, ...]:
     """Targets that open ONNX, whose engine is installed and whose device is present; `pt` is none, see runtimes/pt.py.
 
-    Opening one may still fail: see the doctor.
+    `only`: of these runtimes, or of all; asking a runtime loads its engine. Opening one may still fail: see the doctor.
     """
     found = []
-    for runtime in names():
-        if opens(runtime) != _ONNX:
-            continue
+    for runtime in only or names():
         try:
-            found += [parse_target(f"{runtime}:{device}") for device in devices(runtime)]
+            if opens(runtime) == _ONNX:
+                found += [parse_target(f"{runtime}:{device}") for device in devices(runtime)]
         except Unavailable:
             continue
     return tuple(found)
@@ -104,13 +131,17 @@ def open_session(
     batch: int | None = 1,
     precision: str | None = None,
     cache_dir: Path | None = None,
+    progress: Progress | None = None,
+    prefer: str = "latency",
 ) -> Session:
     """Open the graph at `path` on `target`: an ONNX file, or what else the runtime opens.
 
     `batch` fixes the first dimension of every input in the engine (a fixed shape is up to 28 % faster in OpenVINO);
     None leaves it free. `precision` asks for the arithmetic of the float layers: "f32", "bf16", "f16"; None is the
     engine's own default, which is bf16 for OpenVINO on CPUs that have it. `cache_dir` is where an engine that compiles
-    may keep what it made on this device; None compiles anew each time.
+    may keep what it made on this device; None compiles anew each time. `prefer`: "latency" gives one call all cores,
+    "throughput" suits the session to many threads that call at once. `progress` is told how far a runtime that
+    `builds` is, and may stop it; others do not call it.
 
     Raises Unavailable when the engine, the device, that precision or the file is not here, or the file is of another
     kind than this runtime opens. Never falls back silently.
@@ -124,7 +155,8 @@ def open_session(
         raise Unavailable(f"there is no graph file {graph}; make or copy it again")
     if graph.suffix != opens(wanted.runtime):
         raise Unavailable(f"{wanted} opens files that end in {opens(wanted.runtime)}, and {graph} does not; give such")
+    told = {"progress": progress} if builds(wanted.runtime) else {}
     session: Session = _module(wanted.runtime).open_session(
-        graph, wanted.place, batch=batch, precision=precision, cache_dir=cache_dir
+        graph, wanted.place, batch=batch, precision=precision, cache_dir=cache_dir, prefer=prefer, **told
     )
     return session

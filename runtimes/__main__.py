@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import importlib
-import importlib.metadata
 import sys
 import tempfile
 from pathlib import Path
@@ -13,6 +12,7 @@ import numpy as np
 
 import runtimes
 from runtimes import Array, PupilError
+from runtimes._advice import advice, look
 
 PROBE = Path(__file__).with_name("probe.onnx")
 # Arithmetic narrower than float32 is allowed here; whether it is good enough is the bundle's golden test, not ours.
@@ -73,18 +73,6 @@ def examine(target: str) -> tuple[bool, str]:
     return True, f"computes in {compute}, largest error {worst:.1e}"
 
 
-def clashes() -> list[str]:
-    """Installed packages that overwrite each other's files, each with the command that mends it."""
-    installed = {d.metadata["Name"].lower() for d in importlib.metadata.distributions() if d.metadata["Name"]}
-    both = sorted(installed & {"onnxruntime", "onnxruntime-gpu", "onnxruntime-directml", "onnxruntime-openvino"})
-    if len(both) < 2:
-        return []
-    return [
-        f"{' and '.join(both)} are both installed and overwrite each other's files; run: "
-        f"pip uninstall -y {' '.join(both)} && pip install --force-reinstall {both[-1]}"
-    ]
-
-
 def main(arguments: list[str] | None = None) -> int:
     """Print a line per runtime and device; exit code 0 when one that opens bundles passes, else 1."""
     argparse.ArgumentParser(prog="python -m runtimes", description=__doc__).parse_args(arguments)
@@ -99,7 +87,7 @@ def main(arguments: list[str] | None = None) -> int:
             good, text = examine(f"{runtime}:{place}")
             passed += good and runtimes.opens(runtime) == PROBE.suffix  # what cannot open a bundle helps no app
             print(f"{'PASS' if good else 'FAIL'}  {f'{runtime}:{place}':<12} {text}")
-    for line in clashes():
+    for line in advice(look()):
         print(f"WARN  {line}")
     if not passed:
         print("no engine works here; run: pip install 'edge-pupil[openvino]'", file=sys.stderr)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, Protocol, Self
@@ -14,6 +14,9 @@ from runtimes._errors import FeedError
 from runtimes._target import Target
 
 Array = NDArray[Any]
+# Told the share (0..1) of a build that is done, by the thread that opens; where it returns False, opening ends with
+# Unavailable.
+Progress = Callable[[float], bool]
 
 
 @dataclass(frozen=True)

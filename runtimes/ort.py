@@ -1,4 +1,4 @@
-"""ONNX Runtime: CPU and CUDA, with no silent fallback."""
+"""ONNX Runtime: CPU, CUDA and OpenVINO, with no silent fallback."""
 
 from __future__ import annotations
 
@@ -13,13 +13,21 @@ from typing import Any, Self
 import numpy as np
 
 from runtimes._errors import Unavailable
+from runtimes._ort_binding import Bindings
+from runtimes._ort_providers import EXTRAS, GPU, PROVIDERS, ask_for, carried, load_libraries
 from runtimes._session import Array, Port, check_feeds
 from runtimes._target import Target, parse_target
 
 EXTRA = "onnx"
+# Whichever of them is here: they carry the same module.
+PACKAGES = (
+    "onnxruntime",
+    "onnxruntime-gpu",
+    "onnxruntime-directml",
+    "onnxruntime-openvino",
+    "onnxruntime-ep-openvino",
+)
 
-_PROVIDERS = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}
-_EXTRAS = {"cpu": "onnx", "cuda": "cuda"}
 _DTYPES = {
     "tensor(uint8)": "uint8",
     "tensor(int8)": "int8",
@@ -56,12 +64,17 @@ def devices() -> tuple[str, ...]:
 
     A build for CUDA lists `cuda.0` even where no driver is; opening a session there tells.
     """
-    carried = _engine().get_available_providers()
-    return tuple(f"{d}.0" if d == "cuda" else d for d, provider in _PROVIDERS.items() if provider in carried)
+    return tuple(f"{device}.0" if device in GPU else device for device in carried(_engine()))
 
 
 def open_session(
-    path: Path, device: str, *, batch: int | None = 1, precision: str | None = None, cache_dir: Path | None = None
+    path: Path,
+    device: str,
+    *,
+    batch: int | None = 1,
+    precision: str | None = None,
+    cache_dir: Path | None = None,
+    prefer: str = "latency",
 ) -> OrtSession:
     """Open an ONNX graph on ONNX Runtime. See `runtimes.open_session` for the arguments and errors.
 
@@ -69,46 +82,48 @@ def open_session(
     """
     engine = _engine()
     target = parse_target(f"ort:{device}")
-    provider = _PROVIDERS.get(target.device)
-    carried = provider in engine.get_available_providers()
-    if provider is None or not carried or (target.device == "cpu" and target.index is not None):
+    provider = PROVIDERS.get(target.device)
+    missing = target.device not in carried(engine)
+    if provider is None or missing or (target.device not in GPU and target.index is not None):
         here = ", ".join(f"ort:{d}" for d in devices())
-        hint = f"; run: pip install 'edge-pupil[{_EXTRAS[target.device]}]'" if provider and not carried else ""
+        hint = f"; run: pip install 'edge-pupil[{EXTRAS[target.device]}]'" if provider and missing else ""
         raise Unavailable(f"this ONNX Runtime has no device {device!r}; it has: {here}{hint}")
-    if precision not in {None, "f32"}:
-        raise Unavailable(f"ONNX Runtime computes float layers as the graph says (f32), not in {precision!r}")
+    # The TensorRT provider has no option against TF32, whose mantissa has 10 bits.
+    floats = "tf32" if target.device == "tensorrt" else "f32"
+    if precision not in {None, floats}:
+        raise Unavailable(f"ONNX Runtime computes float layers as the graph says ({floats}), not in {precision!r}")
+    load_libraries(engine, target.device)
+    threads = 1 if prefer == "throughput" else 0  # 0: as many as there are cores; callers bring their own otherwise
     try:
         # ORT's exceptions derive from Exception directly, one class per status code.
         if _contains(path, (b"QuantizeLinear",)):
-            inner, compute = _open_quantized(lambda dump: _open(engine, path, target, provider, batch, dump, True))
+            inner, compute = _open_quantized(lambda dump: _open(engine, path, target, batch, threads, dump, True))
         else:
-            inner, compute = _open(engine, path, target, provider, batch), "f32"
+            inner, compute = _open(engine, path, target, batch, threads), floats
     except Exception as error:
         raise Unavailable(f"ONNX Runtime cannot open {path.name} on {device!r}: {_first_line(error)}") from error
     _refuse_fallback(inner, provider, device)
-    return OrtSession(inner, target, compute, batch)
+    return OrtSession(engine, inner, target, compute, batch)
 
 
 def _open(
     engine: Any,
     path: Path,
     target: Target,
-    provider: str,
     batch: int | None,
+    threads: int,
     dump: Path | None = None,
     quantized: bool = False,
 ) -> Any:
     options = _options(engine)
+    options.intra_op_num_threads = threads
     options.add_session_config_entry("session.record_ep_graph_assignment_info", "1")
     if dump is not None:
         options.optimized_model_filepath = str(dump)
     if batch is not None:
         for name in _free_batch_names(engine, path):
             options.add_free_dimension_override_by_name(name, batch)
-    wish: list[Any] = [
-        # TF32 off: it has 10 bits of mantissa, and `compute` says f32.
-        (provider, {"device_id": str(target.index or 0), "use_tf32": "0"}) if target.device == "cuda" else provider
-    ]
+    wish = ask_for(engine, options, target, quantized)
     # MatMulAddFusion makes a float Gemm of a product and its bias before integer kernels are looked for, and unpacks
     # the weights on every call: an int8 text tower took 10.8 ms with it, 1.5 without (fp32 2.4).
     skipped = ["MatMulAddFusion"] if quantized else []
@@ -138,13 +153,17 @@ def _open_quantized(opened: Callable[[Path | None], Any]) -> tuple[Any, str]:
 class OrtSession:
     """An inference session; ONNX Runtime's own `run` is thread-safe."""
 
-    def __init__(self, inner: Any, target: Target, compute: str, batch: int | None) -> None:
+    def __init__(self, engine: Any, inner: Any, target: Target, compute: str, batch: int | None) -> None:
         self.target = target
         self.compute = compute
         self._inner = inner
         self.inputs: Mapping[str, Port] = {port.name: _port(port, batch) for port in inner.get_inputs()}
         self.outputs: Mapping[str, Port] = {port.name: _port(port) for port in inner.get_outputs()}
         self._names = list(self.outputs)
+        fixed = all(None not in port.shape for port in self.inputs.values())
+        place = ("cuda", target.index or 0)  # as ONNX Runtime calls the memory of both
+        bound = target.device in GPU and fixed
+        self._bindings = Bindings(engine, inner, (self.inputs, self.outputs), place) if bound else None
 
     def run(self, feeds: Mapping[str, Array]) -> dict[str, Array]:
         """Run once; see `runtimes.Session`."""
@@ -152,9 +171,11 @@ class OrtSession:
         if inner is None:
             raise Unavailable(f"this session on {self.target} is closed; open another")
         check_feeds(self.inputs, feeds)
-        contiguous = {name: np.ascontiguousarray(array) for name, array in feeds.items()}
+        bindings = self._bindings  # another thread may close the session meanwhile
         try:
-            results = inner.run(self._names, contiguous)
+            if bindings is not None:
+                return bindings.run(feeds)
+            results = inner.run(self._names, {name: np.ascontiguousarray(array) for name, array in feeds.items()})
         except Exception as error:
             raise Unavailable(f"ONNX Runtime failed while running on {self.target}: {_first_line(error)}") from error
         return dict(zip(self._names, results, strict=True))
@@ -166,7 +187,7 @@ class OrtSession:
 
     def close(self) -> None:
         """Release the session; `run` raises afterwards."""
-        self._inner = None
+        self._inner = self._bindings = None
 
     def __enter__(self) -> Self:
         return self

@@ -18,6 +18,7 @@ from runtimes._session import Array, Port, check_feeds
 from runtimes._target import Target, parse_target
 
 EXTRA = "openvino"
+PACKAGES = ("openvino",)
 
 _PRECISIONS = {"f32": "f32", "bf16": "bf16", "f16": "f16"}
 # OpenVINO's element type names, as numpy says them.
@@ -54,7 +55,13 @@ def devices() -> tuple[str, ...]:
 
 
 def open_session(
-    path: Path, device: str, *, batch: int | None = 1, precision: str | None = None, cache_dir: Path | None = None
+    path: Path,
+    device: str,
+    *,
+    batch: int | None = 1,
+    precision: str | None = None,
+    cache_dir: Path | None = None,
+    prefer: str = "latency",
 ) -> OvSession:
     """Open an ONNX graph on an OpenVINO device. See `runtimes.open_session` for the arguments and errors."""
     core = _core()
@@ -62,7 +69,7 @@ def open_session(
     if place not in core.available_devices and place not in {d.split(".")[0] for d in core.available_devices}:
         here = ", ".join(f"ov:{d}" for d in devices())
         raise Unavailable(f"OpenVINO finds no device {device!r} on this machine; it finds: {here}")
-    config: dict[str, Any] = {"PERFORMANCE_HINT": "LATENCY"}
+    config: dict[str, Any] = {"PERFORMANCE_HINT": "THROUGHPUT" if prefer == "throughput" else "LATENCY"}
     if cache_dir is not None:
         config["CACHE_DIR"] = str(cache_dir)
     if precision is not None:

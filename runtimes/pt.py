@@ -22,6 +22,7 @@ from runtimes._session import Array, Port, check_feeds
 from runtimes._target import Target, parse_target
 
 EXTRA = "compress"
+PACKAGES = ("torch",)
 OPENS = ".pt2"
 
 # What each device computes float layers in; the first is its default.
@@ -44,11 +45,18 @@ def devices() -> tuple[str, ...]:
 
 
 def open_session(
-    path: Path, device: str, *, batch: int | None = 1, precision: str | None = None, cache_dir: Path | None = None
+    path: Path,
+    device: str,
+    *,
+    batch: int | None = 1,
+    precision: str | None = None,
+    cache_dir: Path | None = None,
+    prefer: str = "latency",
 ) -> PtSession:
     """Open an exported program, which **runs code from the file**. See `runtimes.open_session` for arguments, errors.
 
-    `batch` only fixes the ports, and `cache_dir` is not used: eager means the module as it was exported, uncompiled.
+    `batch` only fixes the ports, and `cache_dir` and `prefer` are not used: eager means the module as it was exported,
+    uncompiled, in PyTorch's own threads.
     `precision` None is float32 without TF32 (10 bits of mantissa); "bf16" and, on CUDA, "f16" are PyTorch's autocast.
     """
     torch = _engine()

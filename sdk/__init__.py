@@ -14,8 +14,8 @@ from runtimes import (
     VerifyError,
 )
 from sdk.bundle import Bundle, open_bundle
-from sdk.choose import RanOn
 from sdk.frames import read_frame
+from sdk.ran_on import RanOn, Tried
 from sdk.student import Student, load
 from sdk.tasks import Answer
 from sdk.tasks.search import Hit
@@ -29,6 +29,7 @@ __all__ = [
     "PupilError",
     "RanOn",
     "Student",
+    "Tried",
     "Unavailable",
     "VerifyError",
     "load",

@@ -93,7 +93,7 @@ def _look(argv: list[str]) -> int:
         if args.ask is not None and given:
             parser.error(f"argument {name}: not allowed with argument --ask: a question has one answer")
     labels = [label.strip() for label in args.labels.split(",")] if args.labels is not None else None
-    with sdk.load(args.bundle, on=args.on, precision=args.precision) as student:
+    with sdk.load(args.bundle, on=args.on, precision=args.precision, budget_s=0) as student:
         if args.ask is not None:
             answers = student.task("ask")(args.image, args.ask)
             lines = [f"{answer.label}   {question}" for answer, question in zip(answers, args.ask, strict=True)]
@@ -110,9 +110,8 @@ def _look(argv: list[str]) -> int:
 
 def _say_where(student: sdk.Student) -> None:
     for tower, ran in student.ran_on.items():
-        _say(f"        {tower}: {ran.target}, {ran.variant}, computed in {ran.compute} ({ran.why})")
-        for each in ran.tried:
-            _say(f"        {tower}: not {each.target}, {each.variant}: {each.reason}")
+        for line in str(ran).splitlines():
+            _say(f"        {tower}: {line}")
 
 
 def _note(answer: sdk.Answer) -> str:
@@ -127,7 +126,7 @@ def _search(argv: list[str]) -> int:
     parser.add_argument("--k", type=int, default=5, help="how many photos (5)")
     _add_where(parser)
     args = parser.parse_args(argv)
-    with sdk.load(args.bundle, on=args.on, precision=args.precision) as student:
+    with sdk.load(args.bundle, on=args.on, precision=args.precision, budget_s=0) as student:
         among = np.concatenate([student.embed_images(photo) for photo in args.photos])  # a photo in memory at a time
         for hit in student.search(args.text, among, args.k):
             _say(f"{hit.score:6.3f}  {args.photos[hit.index]}")

@@ -6,7 +6,6 @@ import hashlib
 import io
 import os
 import re
-import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -98,6 +97,8 @@ class Bundle:
     @cached_property
     def golden(self) -> Mapping[str, Array]:
         """Arrays of golden.npz by name; sdk/FORMAT.md lists them. Raises BundleError."""
+        import zipfile  # with all its compressions, which is much for `import sdk`
+
         path = self.file(self.manifest.golden)
         try:
             with zipfile.ZipFile(path) as archive:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import threading
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,7 +15,9 @@ from sdk.bundle import Bundle
 from sdk.frames import Frame, read_frame
 from sdk.golden import unit_rows
 from sdk.resize import least_side, prepare
-from sdk.text import Tokenizer, Tokens
+
+if TYPE_CHECKING:
+    from sdk.text import Tokenizer, Tokens
 
 Run = Callable[[str, Mapping[str, Array]], Mapping[str, Array]]
 
@@ -32,13 +35,13 @@ class Embedder:
         self._tokenizer: Tokenizer | None = None
 
     def prepare(self, frame: object, color: str = "rgb") -> Frame:
-        """One frame of any accepted kind to the model's uint8 (S, S, 3) RGB; of a large JPEG, a reduced picture.
+        """One frame of any accepted kind to the model's uint8 (S, S, 3) RGB; for `area`, a large JPEG is read smaller.
 
         Raises FeedError.
         """
         # Turning OpenCV's channels round costs more than the resize, unless there are few pixels left.
         later = color == "bgr" and isinstance(frame, np.ndarray)
-        ready = read_frame(frame, "rgb" if later else color, least=least_side(self._spec.size))
+        ready = read_frame(frame, "rgb" if later else color, least=least_side(self._spec.size, self._spec.resize))
         if ready.shape != self._shape:
             ready = prepare(ready, self._spec.size, self._spec.resize, self._spec.crop)
         return read_frame(ready, color) if later else ready
@@ -76,6 +79,8 @@ class Embedder:
         """Tokenize N texts. Raises FeedError for an empty text, Unavailable in a bundle without a text tower."""
         with self._lock:
             if self._tokenizer is None:
+                from sdk.text import Tokenizer  # a box that sees no new phrase does without
+
                 self._tokenizer = Tokenizer.of(self._bundle)
         return self._tokenizer(texts)
 

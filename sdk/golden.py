@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,7 +20,9 @@ from runtimes import Array, BundleError, PupilError, Session, Target
 from sdk.bundle import Bundle
 from sdk.manifest import ImageSpec
 from sdk.resize import Frame, prepare
-from sdk.text import Tokenizer
+
+if TYPE_CHECKING:
+    from sdk.text import Tokenizer
 
 
 @dataclass(frozen=True)
@@ -113,6 +116,13 @@ def replay(session: Session, bundle: Bundle, tower: str, variant: str, *, quick:
     return max(errors), tolerance_of(bundle, tower, variant, session.compute)
 
 
+def golden_feeds(bundle: Bundle, tower: str, variant: str) -> list[dict[str, Array]]:
+    """The golden feeds of a tower, a row each, as its session takes them. Raises BundleError."""
+    feeds, _ = _rows(bundle, tower, variant)
+    count = len(next(iter(feeds.values())))
+    return [{name: feed[i : i + 1] for name, feed in feeds.items()} for i in range(count)]
+
+
 def tolerance_of(bundle: Bundle, tower: str, variant: str, compute: str) -> float:
     """The largest error that passes for a variant computed in `compute`. Raises BundleError if not stated."""
     by_compute = bundle.manifest.tolerance.get(tower, {}).get(variant, {})
@@ -156,6 +166,8 @@ def _verify_feeds(bundle: Bundle) -> list[Verdict]:
         worst = int(np.abs(np.stack(made).astype(int) - feed[rows]).max())
         verdicts.append(Verdict("frames", "sdk", spec.resize, worst, 1, worst <= 1))
         if bundle.manifest.text is not None:
+            from sdk.text import Tokenizer
+
             tokens = Tokenizer.of(bundle)([str(text) for text in golden["texts"]])
             wrong = int((tokens.ids != golden["feed/text/ids"]).sum() + (tokens.mask != golden["feed/text/mask"]).sum())
             verdicts.append(Verdict("tokens", "sdk", "exact", wrong, 0, wrong == 0))

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from runtimes import BundleError
-from sdk.onnx_wire import Found, Walk, WireError
+from runtimes._onnx_wire import Found, Walk, WireError
 
 DOMAINS = frozenset({"", "ai.onnx", "ai.onnx.ml", "com.microsoft"})
 # Operators of com.microsoft that load a file or run code which the model names.

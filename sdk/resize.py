@@ -6,14 +6,15 @@ makes every bundle out there a little wrong.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Iterable
+from functools import partial
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
 from runtimes import BundleError, FeedError
+from sdk.pil_resize import FILTERS, pil_resize
 
 Frame = NDArray[np.uint8]
 
@@ -28,7 +29,9 @@ def prepare(frame: Frame, size: int, resize: str = "area", crop: str = "none") -
     """Bring a uint8 (H, W, 3) frame to the model's C-contiguous uint8 (size, size, 3); `size` in pixels, 8..4096.
 
     `crop`: "none" stretches the whole frame to the square; "center" first cuts the largest centred square, side
-    `s = min(H, W)`, from row `(H - s) // 2` and column `(W - s) // 2`.
+    `s = min(H, W)`, from row `(H - s) // 2` and column `(W - s) // 2`. "center-after" and "center-after-even", not for
+    "area", resize the short side to `size` and the long one to `size * long // short`, and cut the square afterwards:
+    of the `spare` pixels of the long side they leave away `spare // 2` before it, or `spare / 2` rounded to even.
 
     `resize`: "area", the mean of the rectangle that a pixel covers, for large frames from samples, as near as a network
     can tell and several times as fast. Each step rounds to whole values and is left out where it has nothing to do:
@@ -40,32 +43,42 @@ def prepare(frame: Frame, size: int, resize: str = "area", crop: str = "none") -
        pixels cut by its border weighted by the part inside; then enlarge to (size, size), bilinear as above.
     A frame with a side under `2 * size` so gets the exact mean. Another implementation may differ by 1 in a value
     (rounding), by 2 where a frame is both shrunk and enlarged, not by more.
+    "pil-bicubic" and "pil-bilinear" are Pillow's (sdk/pil_resize.py), for models that were trained through it.
 
     A frame that has the size already is returned as it is, not copied. Raises BundleError for an unknown `resize` or
     `crop` or a `size` out of range (they come from a bundle), FeedError for a frame of another dtype or shape.
     """
     if resize not in RESIZES:
         raise _unknown("resize", resize, RESIZES)
-    if crop not in CROPS:
-        raise _unknown("crop", crop, CROPS)
+    if crop not in crops(resize):
+        raise _unknown(f"with resize {resize!r} a crop", crop, crops(resize))
     if not MIN_SIZE <= size <= MAX_SIZE:
         raise BundleError(f"wanted an image size of {MIN_SIZE}..{MAX_SIZE} pixels, got {size}; the bundle is damaged")
     if frame.dtype != np.uint8 or frame.ndim != 3 or frame.shape[2] != 3 or 0 in frame.shape:
         raise FeedError(f"wanted a uint8 (H, W, 3) frame, got {frame.dtype} {frame.shape}; call read_frame first")
     if frame.shape[0] != size or frame.shape[1] != size:
-        frame = RESIZES[resize](CROPS[crop](frame), size)
+        if crop in CROPS_AFTER:
+            frame = _cut_after(frame, size, resize, CROPS_AFTER[crop])
+        else:
+            frame = RESIZES[resize](CROPS[crop](frame), size)
     return frame if frame.flags.c_contiguous else np.ascontiguousarray(frame)
 
 
-def least_side(size: int) -> int:
-    """`least` of `read_frame` for a model of `size`, in pixels: a decoder need not give more than the resize samples.
+def crops(resize: str) -> tuple[str, ...]:
+    """The crops that go with a resize: "area" knows squares only, so it must have one before."""
+    return (*CROPS, *CROPS_AFTER) if resize in FILTERS else tuple(CROPS)
+
+
+def least_side(size: int, resize: str = "area") -> int | None:
+    """`least` of `read_frame` for a model of `size`, in pixels: a decoder need not give more than `resize` samples.
+    None is the whole picture, of which Pillow's resizes use every pixel.
 
     Whoever reads files for `prepare` himself and wants what the SDK makes of them asks for this.
     """
-    return ENOUGH * size
+    return None if resize in FILTERS else ENOUGH * size
 
 
-def _unknown(what: str, name: str, known: dict[str, Any]) -> BundleError:
+def _unknown(what: str, name: str, known: Iterable[str]) -> BundleError:
     names = " or ".join(repr(each) for each in known)
     return BundleError(f"wanted {what} {names}, got {name!r}; a newer version may know it: update the SDK")
 
@@ -97,5 +110,24 @@ def _center(frame: Frame) -> Frame:
     return frame[top : top + side, left : left + side]
 
 
-RESIZES: dict[str, Callable[[Frame, int], Frame]] = {"area": _area}
+def _stretched(frame: Frame, size: int, kind: str) -> Frame:
+    return pil_resize(frame, kind, (size, size), (0, size), (0, size))
+
+
+def _cut_after(frame: Frame, size: int, kind: str, before: Callable[[int], int]) -> Frame:
+    """`before` says how many of the pixels to spare lie before the square."""
+    short = min(frame.shape[:2])
+    height, width = (size * side // short for side in frame.shape[:2])
+    return pil_resize(frame, kind, (height, width), (before(height - size), size), (before(width - size), size))
+
+
+RESIZES: dict[str, Callable[[Frame, int], Frame]] = {
+    "area": _area,
+    **{kind: partial(_stretched, kind=kind) for kind in FILTERS},
+}
 CROPS: dict[str, Callable[[Frame], Frame]] = {"none": lambda frame: frame, "center": _center}
+# As transformers rounds, and as torchvision does, and so open_clip.
+CROPS_AFTER: dict[str, Callable[[int], int]] = {
+    "center-after": lambda spare: spare // 2,
+    "center-after-even": lambda spare: round(spare / 2),
+}

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from runtimes import BundleError, Unavailable, parse_target
 from sdk.bundle import MANIFEST, Bundle
-from sdk.choose import PRECISIONS
+from sdk.choose import PRECISIONS, fits
 from sdk.manifest import TOWERS
 from sdk.writer import Source, npz_bytes, write_bundle
 
@@ -59,11 +59,10 @@ def slim(bundle: Bundle, target: str, out: Path, *, text: bool = True, precision
 
 
 def _pick(bundle: Bundle, tower: str, runtime: str, precision: str | None) -> str:
-    stored = PRECISIONS[precision][0] if precision else None
     fitting = {
         bundle.weight(graph): name
         for name, graph in bundle.variants(tower).items()
-        if runtime in graph.families and stored in {None, graph.stored}
+        if runtime in graph.families and fits(precision, graph)
     }
     if not fitting:
         families = sorted({f for g in bundle.variants(tower).values() for f in g.families})

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from runtimes import BundleError
 from sdk.manifest import TOWERS, GraphSpec, Manifest, PortSpec
-from sdk.resize import CROPS, MAX_SIZE, MIN_SIZE, RESIZES
+from sdk.resize import MAX_SIZE, MIN_SIZE, RESIZES, crops
 
 LIMITS = {
     "image.size": (MIN_SIZE, MAX_SIZE),
@@ -28,7 +28,7 @@ def check_specs(root: Path, manifest: Manifest) -> None:
     choices = {
         "score.kind": (manifest.score.kind, ("softmax", "sigmoid")),
         "image.resize": (manifest.image.resize, tuple(RESIZES)),
-        "image.crop": (manifest.image.crop, tuple(CROPS)),
+        "image.crop": (manifest.image.crop, crops(manifest.image.resize)),
     }
     for name, (choice, known) in choices.items():
         if choice not in known:

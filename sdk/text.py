@@ -21,7 +21,7 @@ _MAX_FILE = 64 << 20
 
 @dataclass(frozen=True)
 class Tokens:
-    """`ids` and `mask`: int64 (N, L). For each text, `unknown`: how many of these tokens the tokenizer did not know;
+    """`ids` and `mask`: int64 (N, L). For each text, `unknown`: how many of its own tokens the tokenizer did not know;
     `cut`: how many tokens more the text has than fit into L, special tokens not counted."""
 
     ids: NDArray[np.int64]
@@ -94,7 +94,8 @@ class Tokenizer:
             _LOG.warning("a text is longer than %d tokens and was cut (said once)", self._length)
         ids = np.array([e.ids for e in encodings], np.int64).reshape(-1, self._length)
         mask = np.array([e.attention_mask for e in encodings], np.int64).reshape(-1, self._length)
-        unknown = (
-            ((ids == self._unknown_id) & (mask == 1)).sum(axis=1) if self._unknown_id is not None else ids[:, 0] * 0
-        )
+        # CLIP ends every text with the token that also stands for what it does not know.
+        added = np.array([e.special_tokens_mask for e in encodings], np.int64).reshape(-1, self._length)
+        strange = (ids == self._unknown_id) & (mask == 1) & (added == 0)
+        unknown = strange.sum(axis=1) if self._unknown_id is not None else ids[:, 0] * 0
         return Tokens(ids, mask, tuple(int(n) for n in unknown), cut)

@@ -6,25 +6,32 @@ expressions the file brings, and panics or aborts where a field is nonsense. So 
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from typing import Any
 
 from runtimes import BundleError
+from sdk.charsmap import check_charsmap
 from sdk.schema import read_json
 
 _MAX_DEPTH = 8
-_MAX_PARTS = 32
+_MAX_PARTS = 64  # SigLIP's normalizers may take away the 32 marks of ASCII one by one
+_MAX_PIECES = 32
 _MAX_TEXT = 16  # characters of a replacement, a prefix, a pattern
 _MAX_GROWTH = 16  # times a text may grow through all replacements: ten of them in a row grow by the tenth power
 _MAX_WORD = 1_000  # characters of a word: WordPiece tries the square of it
 _CLIP = r"'s|'t|'re|'ve|'m|'ll|'d|[\p{L}]+|[\p{N}]|[^\s\p{L}\p{N}]+"
-# Any other regular expression may take exponential time. These are CLIP's, and take linear time.
-_REGEXES = frozenset({r"\s+", _CLIP, rf"<\|startoftext\|>|<\|endoftext\|>|{_CLIP}"})
+# Any other regular expression may take exponential time. These are CLIP's, open_clip's and SentencePiece's, and sets of
+# single characters written out; they take linear time.
+_REGEXES = frozenset(
+    {r"\s+", " {2,}", _CLIP, rf"<\|startoftext\|>|<\|endoftext\|>|{_CLIP}", f"<start_of_text>|<end_of_text>|{_CLIP}"}
+)
+_SET = re.compile(r"\[(?:[^\\\[\]^-]|\\[^\w\s]){1,64}\]\+?")
 _TYPES = {
     "model": ("BPE", "Unigram", "WordLevel", "WordPiece"),
     "normalizer": (
-        *("BertNormalizer", "Lowercase", "NFC", "NFD", "NFKC", "NFKD", "Prepend", "Replace", "Sequence"),
-        *("Strip", "StripAccents"),
+        *("BertNormalizer", "Lowercase", "NFC", "NFD", "NFKC", "NFKD", "Precompiled", "Prepend", "Replace"),
+        *("Sequence", "Strip", "StripAccents"),
     ),
     "pre_tokenizer": (
         *("BertPreTokenizer", "ByteLevel", "Digits", "Metaspace", "Punctuation", "Sequence", "Split"),
@@ -48,16 +55,26 @@ def check_tokenizer(text: str, length: int, where: str) -> dict[str, Any]:
     `length` is what it must pad and cut to, `where` names it in errors. Raises BundleError.
     """
     try:
+        table = scan_tokenizer(text)
+    except ValueError as error:
+        raise BundleError(f"{where} is not a tokenizer: {error}; do not use this bundle") from error
+    _check_length(table, length, where)
+    model: dict[str, Any] = table["model"]
+    return model
+
+
+def scan_tokenizer(text: str) -> dict[str, Any]:
+    """Parse a tokenizer.json of any length; raises ValueError for what must not reach the `tokenizers` library."""
+    try:
         table = read_json(text)
         if not isinstance(table, dict):
             raise ValueError(f"wanted a JSON object, got {type(table).__name__}")
-        model = _model(table.get("model"))
+        _check_model(table.get("model"))
         for kind in _PARTS:
             _check_parts(kind, table.get(kind))
-    except (ValueError, RecursionError) as error:
-        raise BundleError(f"{where} is not a tokenizer: {error}; do not use this bundle") from error
-    _check_length(table, length, where)
-    return model
+    except RecursionError as error:
+        raise ValueError(f"wanted a flat JSON object, got a deep one ({error})") from error
+    return table
 
 
 def _check_length(table: dict[str, Any], length: int, where: str) -> None:
@@ -74,7 +91,7 @@ def _same(value: object, wanted: object) -> bool:
     return repr(value) == repr(wanted)
 
 
-def _model(model: object) -> dict[str, Any]:
+def _check_model(model: object) -> None:
     table = _typed("model", model)
     for name, value in table.items():
         if isinstance(value, str) and len(value) > 64:
@@ -84,7 +101,6 @@ def _model(model: object) -> dict[str, Any]:
     word = table.get("max_input_chars_per_word", 100)
     if not isinstance(word, int) or not 0 < word <= _MAX_WORD:
         raise ValueError(f"wanted max_input_chars_per_word of 1 to {_MAX_WORD}, got {word!r:.40}")
-    return table
 
 
 def _typed(kind: str, part: object) -> dict[str, Any]:
@@ -95,7 +111,7 @@ def _typed(kind: str, part: object) -> dict[str, Any]:
 
 
 def _check_parts(kind: str, root: object) -> None:
-    growth = 1
+    growth, tables = 1, 0
     for count, part in enumerate(_flat(kind, root, 0), start=1):
         if count > _MAX_PARTS:
             raise ValueError(f"wanted at most {_MAX_PARTS} parts in its {kind}, got more")
@@ -105,8 +121,13 @@ def _check_parts(kind: str, root: object) -> None:
             growth *= max(1, -(-len(content) // len(pattern)))
         elif part["type"] == "Prepend":
             _short(part.get("prepend"), "Prepend.prepend")
+        elif part["type"] == "Precompiled":
+            tables += 1
+            check_charsmap(part.get("precompiled_charsmap"))
         elif part["type"] == "TemplateProcessing":
             _check_template(part)
+    if tables > 1:
+        raise ValueError(f"wanted one Precompiled at most, since each lengthens a text, got {tables}")
     if growth > _MAX_GROWTH:
         raise ValueError(f"wanted replacements that lengthen a text {_MAX_GROWTH} times at most, got {growth} times")
 
@@ -132,8 +153,9 @@ def _pattern(part: dict[str, Any]) -> str:
     if not isinstance(pattern, dict) or len(pattern) != 1:
         raise ValueError(f"wanted a {part['type']} with one pattern, got {pattern!r:.60}")
     if "Regex" in pattern:
-        if pattern["Regex"] not in _REGEXES:
-            raise ValueError(f"wanted a plain String or a regular expression of CLIP, got {pattern['Regex']!r:.60}")
+        regex = pattern["Regex"]
+        if not isinstance(regex, str) or not (regex in _REGEXES or _SET.fullmatch(regex)):
+            raise ValueError(f"wanted a plain String or a regular expression of CLIP, got {regex!r:.60}")
         return " "
     text = _short(pattern.get("String"), f"{part['type']}.pattern")
     if not text:
@@ -158,5 +180,5 @@ def _check_template(part: dict[str, Any]) -> None:
     lacking = [token for token in named if token and (not isinstance(token, dict) or token.get("id") not in special)]
     if lacking:
         raise ValueError(f"wanted a template whose tokens are in 'special_tokens', got {lacking[0]!r:.60}")
-    if texts != 1 or len(single) > _MAX_PARTS or max(ids, default=0) > 1:
-        raise ValueError(f"wanted a template with the text once and up to {_MAX_PARTS} pieces, got {single!r:.60}")
+    if texts != 1 or len(single) > _MAX_PIECES or max(ids, default=0) > 1:
+        raise ValueError(f"wanted a template with the text once and up to {_MAX_PIECES} pieces, got {single!r:.60}")

@@ -65,7 +65,10 @@ def colour_frame(colour: str, size: int = SIZE, seed: int = 0) -> np.ndarray:
     return np.clip(np.array(NAMED[colour]) + noise, 0, 255).astype(np.uint8)
 
 
-def build_colour_bundle(out: Path, asks: bool = True, **changes: object) -> Bundle:
+AREA = ImageSpec(SIZE, "area", "none", (0.0, 0.0, 0.0), (1.0, 1.0, 1.0))
+
+
+def build_colour_bundle(out: Path, asks: bool = True, spec: ImageSpec = AREA, **changes: object) -> Bundle:
     """Write the bundle to `out`, with a fusion tower if it `asks`; `changes` replace fields of its manifest."""
     towers = ("image", "text", "fusion") if asks else ("image", "text")
     graphs = {(t, v): build(t, v, asks) for t in towers for v in ("fp32", "int8")}
@@ -73,7 +76,6 @@ def build_colour_bundle(out: Path, asks: bool = True, **changes: object) -> Bund
     files |= {"tokenizer.json": tokenizer_json().encode(), "card.md": CARD.encode()}
     frames = [colour_frame(c, SIZE if i < 6 else 40, seed=i) for i, c in enumerate([*COLOURS, "red", "blue"])]
     texts = ["red", "a green wall", "is it blue?", "what is it?", "white", "a black wall", "purple", "a strange wall"]
-    spec = ImageSpec(SIZE, "area", "none", (0.0, 0.0, 0.0), (1.0, 1.0, 1.0))
     tokenizer = Tokenizer(tokenizer_json(), LENGTH, "tokenizer.json")
     arrays = golden_arrays(frames, np.full((SIZE, SIZE, 3), 255, np.uint8), texts, spec, tokenizer)
     for (tower, variant), model in graphs.items():

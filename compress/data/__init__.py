@@ -78,6 +78,12 @@ class Corpus:
     words: tuple[str, ...]
     answers: tuple[str, ...] = ()
 
+    def texts(self) -> tuple[str, ...]:
+        """Every wording of every caption, every label and its prompts, each once."""
+        found = [wording for wordings in self.captions for wording in wordings]
+        found += [text for label in self.labels for text in (label.name, *label.prompts)]
+        return tuple(dict.fromkeys(found))
+
     def rounds(self, batch: int, step: str) -> int:
         """How many whole batches the train images make. Raises RecipeError, naming `step`, when they make none."""
         if batch > len(self.train.images):

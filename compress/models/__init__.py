@@ -5,8 +5,8 @@ LICENCE. A text tower's file has `build` (int64 ids, mask (N, L)), `tokenizer(op
 whole words it knows, most frequent first) and LICENCE. Every built tower answers (tokens (N, T, token_width), pooled
 (N, width)), and has both widths as attributes. LICENCE is {upstream name: licence}. Options are a frozen dataclass,
 filled by `compress.named.fill`. A tower whose weights come in a package has `check()`, which raises Unavailable if that
-is not installed. A built tower that can be cut names its `residual_blocks()`; a text tower whose words can be cut by an
-option has `fewer_words(state, options)`.
+is not installed. A built tower that can be cut names its `residual_blocks()`, and a transformer of ours its `parts()`
+too (compress/narrow.py); a text tower whose words can be cut by an option has `fewer_words(state, options)`.
 
 What joins the tokens of both is a fusion, `models/fusion/<name>.py`: `build(options, width, answers) -> Module`, from
 image tokens (N, T, width), text tokens (N, L, width) and mask (N, L) to logits (N, answers).

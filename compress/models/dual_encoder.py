@@ -22,13 +22,17 @@ from compress.models.pruned import fit_widths, leave_out
 
 
 class Side(nn.Module):
-    """One tower, its linear projection into the joint space and, for questions, that of its tokens to the fusion."""
+    """One tower, its linear projection into the joint space and, for questions, that of its tokens to the fusion.
 
-    def __init__(self, tower: nn.Module, dim: int, width: int = 0) -> None:
+    `projected`: False where the tower's own features are the joint space already, as those of SigLIP's image tower.
+    """
+
+    def __init__(self, tower: nn.Module, dim: int, width: int = 0, projected: bool = True) -> None:
         super().__init__()
         self.tower = tower
         # With a bias: a covered camera may leave all features at zero, and a zero vector has no direction.
-        self.projection = nn.Linear(int(tower.width), dim)  # type: ignore[arg-type]
+        fresh = nn.Linear(int(tower.width), dim) if projected else nn.Identity()  # type: ignore[arg-type]
+        self.projection: Any = fresh
         self.tokens = nn.Linear(int(tower.token_width), width) if width else None  # type: ignore[arg-type]
 
     def forward(self, *feeds: Tensor) -> Tensor | tuple[Tensor, Tensor]:
@@ -67,6 +71,7 @@ class DualEncoder(nn.Module):
         super().__init__()
         self.image, self.text, self.fusion = image, text, fusion
         self.logit_scale = nn.Parameter(torch.tensor(float(np.log(logit_scale))))
+        self.most = max(100.0, logit_scale)  # SigLIP's own is beyond CLIP's limit
 
     def encode_image(self, images: Tensor) -> Tensor:
         """float32 (N, 3, S, S), normalised (see `to_input`), to float32 (N, dim), not unit length."""
@@ -89,8 +94,8 @@ class DualEncoder(nn.Module):
         return logits
 
     def scale(self) -> Tensor:
-        """The factor on cosines, at most 100 as in CLIP."""
-        return self.logit_scale.exp().clamp(max=100.0)
+        """The factor on cosines, at most 100 as in CLIP, or what it started with."""
+        return self.logit_scale.exp().clamp(max=self.most)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -187,13 +192,16 @@ def _loaded(files: ModelFiles) -> DualEncoder:
         spec = files.fusion
         top = fusion_tower(spec.name).build(spec.options, spec.width, len(spec.answers))
         top.load_state_dict(load_file(spec.weights), strict=True)
-    sides = Side(image, files.dim, width), Side(text, files.dim, width)
-    for side, part in zip(sides, (files.image, files.text), strict=True):
-        leave_out(side.tower, part.without)
+    sides: list[Side] = []
+    parts: list[tuple[nn.Module, TowerSpec]] = [(image, files.image), (text, files.text)]
+    for tower, part in parts:
         state = load_file(part.weights)
+        side = Side(tower, files.dim, width, projected="projection.weight" in state)
+        leave_out(side.tower, part.without)
         fit_widths(side, state)
         side.load_state_dict(state, strict=True)
-    return DualEncoder(*sides, top, files.logit_scale)
+        sides.append(side)
+    return DualEncoder(sides[0], sides[1], top, files.logit_scale)
 
 
 def count(module: nn.Module) -> int:

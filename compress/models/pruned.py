@@ -5,6 +5,10 @@ from collections.abc import Iterable, Mapping
 import torch
 from torch import Tensor, nn
 
+from runtimes import RecipeError
+
+RESIZED = (nn.Conv2d, nn.BatchNorm2d, nn.LayerNorm, nn.Linear)  # what can be given another width
+
 
 class Skip(nn.Module):
     """Stands where a residual block was: what went in comes out."""
@@ -36,6 +40,18 @@ def fit_widths(module: nn.Module, state: Mapping[str, Tensor]) -> None:
         for key, old in [*layer.named_parameters(recurse=False), *layer.named_buffers(recurse=False)]:
             new = torch.empty_like(state[f"{name}.{key}"])
             setattr(layer, key, nn.Parameter(new) if isinstance(old, nn.Parameter) else new)
+
+
+def check_channels(name: str, tower: nn.Module) -> None:
+    """Raises RecipeError for a tower whose channels cannot be cut: with attention, whose heads no weight counts, or
+    with weights outside of the layers that `fit_widths` knows."""
+    for place, module in tower.named_modules():
+        owns = any(True for _ in module.parameters(recurse=False)) and not isinstance(module, RESIZED)
+        if owns or hasattr(module, "num_heads"):
+            raise RecipeError(
+                f"prune.image_params cuts the channels of convolutional networks, and the image tower {name} has a "
+                f"{type(module).__name__} ({place}), which cannot be cut; leave it at 1, or choose another tower"
+            )
 
 
 def _resize(layer: nn.Module, weight: Tensor) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator
+from typing import Any
 
 import onnx
 
@@ -20,6 +21,14 @@ def check() -> None:
 
 def quantize(job: Job) -> None:
     """Write `job.out`, an int8 Q/DQ graph with per-channel weights."""
+    from onnxruntime.quantization import QuantType
+
+    # Additions in a transformer carry the outliers of the residual stream; they stay in float.
+    run(job, ["MatMul", "Gemm"] if job.attention else None, activation_type=QuantType.QUInt8)
+
+
+def run(job: Job, kinds: list[str] | None, **settings: Any) -> None:
+    """Write `job.out`: operators of these `kinds` (None: all that can be) between Q/DQ, with these `settings`."""
     from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantType, quantize_static
 
     class Reader(CalibrationDataReader):  # type: ignore[misc]
@@ -39,11 +48,10 @@ def quantize(job: Job) -> None:
             Reader(),
             quant_format=QuantFormat.QDQ,
             per_channel=True,
-            activation_type=QuantType.QUInt8,
             weight_type=QuantType.QInt8,
-            # Additions in a transformer carry the outliers of the residual stream; they stay in float.
-            op_types_to_quantize=["MatMul", "Gemm"] if job.attention else None,
+            op_types_to_quantize=kinds,
             nodes_to_exclude=list(job.keep_float),
+            **settings,
         )
     finally:
         quiet.setLevel(level)

@@ -2,7 +2,8 @@
 
 A step's file imports torch inside functions only: its fields must be checkable in a blink. A step may also have
 `check()`, which raises what can be known before any step has run: packages that are missing, options of towers; and
-`check_corpus(corpus, the steps before it)`, which raises what the data adds to that.
+`check_corpus(corpus, the steps before it)`, which raises what the data adds to that; and `content()`, a hash of files
+that its configuration names and that belong to the key.
 
 Each step writes DIR/.work/NN-name/, built as NN-name.tmp and renamed when done, so a folder without .tmp is whole; what
 a step refused to let through stays as NN-name.refused. A finished step's step.json holds the key, a hash of everything
@@ -18,6 +19,7 @@ import shutil
 import time
 from collections.abc import Callable, Iterator, Sequence
 from importlib.metadata import PackageNotFoundError, version
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -138,9 +140,10 @@ def run_from(
         key = step_key(step, draft.seed, key, recipe if getattr(step, "named", False) else "")
         folder = folder_of(number, step, key)
         record = read_record(folder / DONE) if resume else {}
-        done = _finished(record, draft.out, key)
+        done, lost = _finished(record, draft.out, key)
         if done is None and on_start is not None:
-            on_start(name, OTHER_CODE if record and record.get("made_by") != installed.environment() else "")
+            other = record and record.get("made_by") != installed.environment()
+            on_start(name, OTHER_CODE if other else f"{lost} is no longer what was made, again" if lost else "")
         # The data may lie elsewhere than when the step was done: the key knows its content only. So with the GPU, and
         # the name of the recipe.
         here = done and dataclasses.replace(done, dataset=dataset, device=device, recipe=recipe)
@@ -155,7 +158,7 @@ def read_step(folder: Path, out: Path) -> tuple[str, Draft] | None:
     """Key and draft of the finished step in `folder` of the run `out`; None if there is none, or it is not whole."""
     record = read_record(folder / DONE)
     key = str(record.get("key"))
-    draft = _finished(record, out, key)
+    draft, _ = _finished(record, out, key)
     return None if draft is None else (key, draft)
 
 
@@ -174,6 +177,8 @@ def step_key(step: Step, seed: int, previous: str, recipe: str = "") -> str:
     `recipe`: its name, for a step that writes it down (`named`)."""
     config = dataclasses.asdict(step)  # type: ignore[call-overload]
     parts = [installed.environment(), step_name(step), config, seed, previous, recipe]
+    content = getattr(step, "content", lambda: "")()  # of files that the configuration names
+    parts += [content] if content else []
     return hashlib.sha256(json.dumps(parts, sort_keys=True, default=str).encode()).hexdigest()
 
 
@@ -192,16 +197,20 @@ def _clean(work: Path, *endings: str) -> None:
             shutil.rmtree(left)
 
 
-def _finished(record: dict[str, Any], out: Path, key: str) -> Draft | None:
-    """The draft of a step that was made under `key` and whose files are still what they were."""
+def _finished(record: dict[str, Any], out: Path, key: str) -> tuple[Draft | None, Path | None]:
+    """The draft of a step that was made under `key` and whose files are still what they were; else the first file of it
+    that is not, if that is why."""
     if record.get("key") != key:
-        return None
+        return None, None
     try:
         draft = Draft.from_json(record["draft"], out)
-        whole = all(_facts(out / name) == facts for name, facts in record["files"].items())
+        made = ((out / name, facts) for name, facts in record["files"].items())
+        changed = (file for file, facts in made if not file.is_file() or _facts(file) != facts)
+        gone = (path for path in draft.paths() if not path.exists())
+        lost = next(chain(changed, gone), None)
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
-        return None  # unreadable is the same as not done
-    return draft if whole and all(path.exists() for path in draft.paths()) else None
+        return None, None  # unreadable is the same as not done
+    return (draft, None) if lost is None else (None, lost)
 
 
 def _run(step: Step, draft: Draft, folder: Path, key: str, keep: bool) -> Draft:

@@ -1,8 +1,9 @@
 """distill: train the student from the teacher's store: image side, text side and fusion together.
 
 Losses, each with its weight: nearness to the teacher's vector of the image and of the phrase (CLIP-KD), the teacher's
-affinities between images and captions (TinyCLIP), its answers to questions, and the data's own truth: captions
-(multi-positive InfoNCE) and labels.
+affinities between images and captions (TinyCLIP), the student's images among the teacher's captions and the other way
+round (CLIP-KD's interactive loss), its answers to questions, and the data's own truth: captions (multi-positive
+InfoNCE) and labels.
 """
 
 import dataclasses
@@ -20,6 +21,8 @@ if TYPE_CHECKING:
     from compress.recipe import Step
     from compress.store import Store
 
+LOSSES = ("feature", "text_feature", "affinity", "contrast", "interactive", "answer", "label")
+
 
 @dataclass(frozen=True)
 class Distill:
@@ -27,8 +30,9 @@ class Distill:
     views but the first, as `teach.train_size`; 0: the student's. `text_every`: one step in that many trains the text
     side, with `phrases` everyday phrases, and the answers, with `questions` per image. `lr`, `text_lr`:
     peak learning rates of AdamW. `warmup`: share of the steps in which they rise. `average`: see compress/average.py.
-    Weights of the losses: `feature` (image vectors), `text_feature` (phrase vectors), `affinity`, `contrast`, `answer`,
-    `label` (labels against each other, by the teacher's vectors of them; `smoothing` of the truth).
+    Weights of the losses: `feature` (image vectors), `text_feature` (phrase vectors), `affinity`, `contrast`,
+    `interactive`, `answer`, `label` (labels against each other, by the teacher's vectors of them; `smoothing` of the
+    truth).
     """
 
     needs: ClassVar = ("teacher", "store", "student")
@@ -49,6 +53,7 @@ class Distill:
     text_feature: float = 2.0
     affinity: float = 1.0
     contrast: float = 0.2
+    interactive: float = 0.0
     answer: float = 1.0
     label: float = 0.0
     smoothing: float = 0.0
@@ -66,7 +71,7 @@ class Distill:
             raise RecipeError(
                 f"distill.train_size must be at least 32 pixels, or 0 for the student's, got {self.train_size}"
             )
-        if min(self.feature, self.text_feature, self.affinity, self.contrast, self.answer, self.label) < 0:
+        if min(getattr(self, name) for name in LOSSES) < 0:
             raise RecipeError("distill: the weights of losses must not be negative")
 
     def check_after(self, steps: "Sequence[Step]") -> None:
@@ -74,10 +79,13 @@ class Distill:
         from compress.models import check_size
         from compress.steps.prune import Prune
         from compress.steps.teach import Teach
+        from compress.teacher_outline import outline_of
 
-        towers = [(step.image, step.image_options) for step in steps if isinstance(step, Teach | Prune) and step.image]
-        if towers and self.train_size:
-            check_size(*towers[-1], self.train_size)
+        makers = [step for step in steps if isinstance(step, Teach | Prune) and step.image]
+        if makers and self.train_size:
+            last = makers[-1]
+            tower = outline_of(last).image if isinstance(last, Teach) else (last.image, last.image_options)
+            check_size(*tower, self.train_size)
 
     @on_device
     def run(self, draft: Draft) -> Draft:
@@ -108,19 +116,17 @@ class Distill:
         import torch
         from tokenizers import Tokenizer
 
-        from compress.encode import encode_frames, encode_texts
+        from compress.encode import encode_texts
         from compress.prepared import prepared
         from compress.validate import validate
 
-        val = prepared(corpus.val.images, files.image.size, draft.out, "distill: read val")
-        vectors = encode_frames(model, val, (files.image.mean, files.image.std))
+        spec = files.image
+        val = prepared(corpus.val.images, spec.size, draft.out, "distill: read val", spec.resize, spec.crop)
         tokenizer = Tokenizer.from_file(str(files.text.tokenizer))
         phrases = encode_texts(model, tokenizer, store.header.texts[-store.header.held_out :])
-        near = (vectors * torch.as_tensor(store.val.copy())).sum(1)
         near_phrases = (phrases * torch.as_tensor(store.texts[-store.header.held_out :].copy())).sum(1)
         return {
-            **validate(model, files, corpus, val),
-            "val_cosine": float(near.mean()),
+            **validate(model, files, corpus, val, store.val),
             "phrase_cosine": float(near_phrases.mean()),
             "phrase_cosine_p10": float(near_phrases.quantile(0.1)),
         }

@@ -2,10 +2,11 @@
 Vasu et al. 2023, arXiv 2311.17049).
 
 Besides the captions it embeds a few thousand everyday phrases, so that a student's text tower stays useful for labels
-that nobody thought of when it was trained.
+that nobody thought of when it was trained. What an earlier run embedded is kept, row by row (compress/embedding.py).
 """
 
 import dataclasses
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, ClassVar
@@ -17,10 +18,6 @@ from compress.draft import Draft, ModelFiles
 from runtimes import RecipeError
 
 if TYPE_CHECKING:
-    import numpy as np
-    from numpy.typing import NDArray
-
-    from compress.models.dual_encoder import DualEncoder
     from compress.recipe import Step
 
 TEMPLATES = ("{}", "a {}", "a photo of a {}", "the {} is here", "{} {}", "a {} and a {}", "{} of the {}")
@@ -29,23 +26,17 @@ HELD_OUT_WORDS = (
     *("submarine", "quokka", "thermodynamics", "xylophone", "brouhaha"),
     *("zucchini", "kiosk", "jellyfish", "onomatopoeia", "barcode"),
 )
+DTYPES = ("float32", "float16")
 # Draws for each phrase that is wanted: five are enough even where half of all possible phrases are.
 DRAWS = 50
-
-
-def view_seed(seed: int) -> int:
-    """The seed of the stored views. Not the run's own: with the same augmentation the teacher's lesson had those very
-    crops, and what it says of crops it learnt by heart is surer than what a student needs to hear."""
-    import numpy as np
-
-    return int(np.random.SeedSequence((seed, 1)).generate_state(1)[0])
 
 
 @dataclass(frozen=True)
 class Embed:
     """`views`: seeded variants of each train image, the first one plain. `train_size`: edge in pixels at which the
     teacher sees the others, as `teach.train_size`; 0: the teacher's size. `phrases`: how many everyday phrases;
-    `held_out`: how many of them only measure. `words`: they are made of that many most frequent words.
+    `held_out`: how many of them only measure. `words`: they are made of that many most frequent words. `dtype`: of
+    what is stored of every view; "float16" takes half the disk, and rounds each number by up to 0.05 %.
     """
 
     needs: ClassVar = ("teacher",)
@@ -57,11 +48,14 @@ class Embed:
     held_out: int = 200
     words: int = 5000
     batch: int = 256
+    dtype: str = "float32"
     augment: Augment = field(default_factory=Augment)
 
     def __post_init__(self) -> None:
         if self.views < 1 or self.batch < 1 or self.words < 2:
             raise RecipeError("embed: views and batch must be at least 1, words at least 2")
+        if self.dtype not in DTYPES:
+            raise RecipeError(f"embed.dtype must be {' or '.join(DTYPES)}, got {self.dtype!r}")
         if self.train_size and self.views < 2:
             raise RecipeError(
                 "embed.train_size is of all views but the first; set embed.views to 2 or more, or leave it out"
@@ -82,85 +76,53 @@ class Embed:
         """Raises RecipeError if the teacher's tower takes no frames of `train_size`."""
         from compress.models import check_size
         from compress.steps.teach import Teach
+        from compress.teacher_outline import outline_of
 
         teach = next((step for step in steps if isinstance(step, Teach)), None)
         if teach is not None and self.train_size:
-            check_size(teach.image, teach.image_options, self.train_size)
+            check_size(*outline_of(teach).image, self.train_size)
 
     @on_device
     def run(self, draft: Draft) -> Draft:
-        """Adds `store` and the metrics embed.vectors, embed.answers (how many) and embed.mbytes (1e6 bytes)."""
+        """Adds `store`, what was `embedded` now and before, and the metrics embed.vectors, embed.answers (how many) and
+        embed.mbytes (1e6 bytes)."""
         from tokenizers import Tokenizer
 
-        from compress.encode import encode_frames, encode_texts
-        from compress.models.dual_encoder import load_model
-        from compress.prepared import prepared
-        from compress.store import Header, identity, write_store
+        from compress.embedding import Embedding
+        from compress.store import Header, identity, link_store
+        from compress.tokenizer_json import whole_words
+        from compress.views import view_seed
 
         teacher: ModelFiles = draft.need("teacher", "embed")
         corpus = open_dataset(draft.dataset.name, draft.dataset.fields).load()
-        model = load_model(teacher)
-        size, normal = teacher.image.size, (teacher.image.mean, teacher.image.std)
         tokenizer = Tokenizer.from_file(str(teacher.text.tokenizer))
-        texts = self._texts(corpus, teacher.text.name, draft.seed)
-        val = prepared(corpus.val.images, size, draft.out, "embed: read val")
-        train, answers = self._views(model, teacher, corpus, draft)
-        arrays = {
-            "train": train,
-            "val": encode_frames(model, val, normal, self.batch).numpy(force=True),
-            "texts": encode_texts(model, tokenizer, texts).numpy(force=True),
-            **({"answers": answers} if answers is not None else {}),
-        }
+        texts = self._texts(corpus, teacher.text.name, draft.seed, whole_words(tokenizer))
+        said = Embedding(self, teacher, corpus, draft)
+        said.fill(texts)
         header = Header(
             teacher=identity(teacher),
             data=corpus.fingerprint,
             seed=view_seed(draft.seed),
-            size=size,
+            size=teacher.image.size,
             augment=self.augment,
             logit_scale=teacher.logit_scale,
             texts=tuple(texts),
             held_out=self.held_out,
             answers=teacher.fusion.answers if teacher.fusion else (),
+            dtype=self.dtype,
         )
-        write_store(draft.folder / "store", header, arrays)
-        draft = dataclasses.replace(draft, store=draft.folder / "store")
-        count = sum(array.size // teacher.dim for name, array in arrays.items() if name != "answers")
-        answered = 0 if answers is None else answers.size // answers.shape[-1]
-        mbytes = sum(array.nbytes for array in arrays.values()) / 1e6
-        return draft.with_metrics("embed", vectors=count, answers=answered, mbytes=mbytes)
+        link_store(draft.folder / "store", header, {name: rows.file for name, rows in said.rows.items()})
+        said.drop_others()
+        embedded = {"new": said.made, "kept": said.kept}
+        draft = dataclasses.replace(draft, store=draft.folder / "store", embedded=embedded)
+        counts = {name: math.prod(rows.shape[:-1]) for name, rows in said.rows.items()}
+        answered = counts.pop("answers", 0)
+        mbytes = sum(rows.nbytes for rows in said.rows.values()) / 1e6
+        return draft.with_metrics("embed", vectors=sum(counts.values()), answers=answered, mbytes=mbytes)
 
-    def _views(
-        self, model: "DualEncoder", teacher: ModelFiles, corpus: Corpus, draft: Draft
-    ) -> "tuple[NDArray[np.float32], NDArray[np.float32] | None]":
-        """float32 (views, N, dim): unit vectors of the train images; (views, M, answers): logits of the questions."""
-        import numpy as np
-
-        from compress.augment import augment_batch
-        from compress.encode import Asker, encode_frames
-        from compress.prepared import prepared
-        from compress.progress import bar
-
-        whole, varied = teacher.image.size, self.train_size or teacher.image.size
-        frames = prepared(corpus.train.images, self.augment.edge(whole), draft.out, "embed: read train")
-        normal = (teacher.image.mean, teacher.image.std)
-        made = np.empty((self.views, len(frames), teacher.dim), np.float32)
-        asker = Asker(model, teacher, corpus.train.questions) if teacher.fusion else None
-        answers = np.empty((self.views, *asker.shape), np.float32) if asker else None
-        starts, seed = range(0, len(frames), self.batch), view_seed(draft.seed)
-        with bar("embed: teacher", self.views * len(starts)) as tick:
-            for view in range(self.views):
-                for at in starts:
-                    chosen = np.arange(at, min(at + self.batch, len(frames)))
-                    batch = augment_batch(frames, chosen, self.augment, varied if view else whole, seed, view)
-                    made[view, chosen] = encode_frames(model, batch, normal, self.batch).numpy(force=True)
-                    if asker is not None and answers is not None:
-                        asked, logits = asker(batch, chosen)
-                        answers[view, asked] = logits.numpy(force=True)
-                    tick(f"view {view}")
-        return made, answers
-
-    def _texts(self, corpus: Corpus, tower: str, seed: int) -> list[str]:
-        """Every wording of every caption and label, then `phrases` distinct others without any of HELD_OUT_WORDS.
+    def _texts(self, corpus: Corpus, tower: str, seed: int, spare: Sequence[str] = ()) -> list[str]:
+        """Every wording of every caption and label, then `phrases` distinct others without any of HELD_OUT_WORDS, of
+        the tower's words, or of `spare` if it has none.
 
         Raises RecipeError if the tower knows too few words for that many.
         """
@@ -168,15 +130,13 @@ class Embed:
 
         from compress.models import text_tower
 
-        known = [wording for wordings in corpus.captions for wording in wordings]
-        known += [prompt for label in corpus.labels for prompt in (label.name, *label.prompts)]
         frequent, own = (
             [word for word in words if word not in HELD_OUT_WORDS]
-            for words in (text_tower(tower).words(), corpus.words)
+            for words in (text_tower(tower).words() or spare, corpus.words)
         )
         frequent = frequent[: self.words]
         rng = np.random.default_rng(seed)
-        unique = dict.fromkeys(known)
+        unique = dict.fromkeys(corpus.texts())
         wanted = len(unique) + self.phrases
         for _ in range(DRAWS * self.phrases if frequent else 0):
             if len(unique) == wanted:

@@ -14,6 +14,7 @@ from compress.draft import Draft, ModelFiles
 from runtimes import GateFailed, RecipeError
 
 if TYPE_CHECKING:
+    from compress.recipe import Step
     from compress.trial import Attempt, Trial
 
     Layer = tuple[str, str]  # tower, node
@@ -78,6 +79,14 @@ class Gate:
         from compress.engines import cpu_targets
 
         cpu_targets()
+
+    def check_after(self, steps: Sequence[Step]) -> None:
+        """Raises RecipeError if a student may have to be retrained, and nothing stores what it would learn from."""
+        if self.qat_epochs and not any("store" in getattr(step, "makes", ()) for step in steps):
+            raise RecipeError(
+                "gate.qat_epochs retrains the student from what [embed] stores, and no step before it does; set it to "
+                "0, or add [embed]"
+            )
 
     def run(self, draft: Draft) -> Draft:
         """Writes the teacher's bundle and one of each attempt into the step's folder, and attempts.json.

@@ -12,6 +12,7 @@ from typing import ClassVar
 
 from compress.data import open_dataset
 from compress.draft import Draft
+from compress.latency import parse_latency
 from runtimes import RecipeError
 
 
@@ -31,12 +32,14 @@ class Pack:
 
     def run(self, draft: Draft) -> Draft:
         """Writes DIR/eval, DIR/teacher, DIR/student and the teacher's PyTorch programs beside it, and the step's
-        measured.json for the report."""
+        measured.json for the report. Where prune.latency was asked for, the metric pack.latency_ms says what became of
+        it."""
         from benchmarks.evalset import read_evalset
         from compress.deploy import evalset
         from compress.measure import measure
         from compress.programs import write_programs
         from compress.publish import publish, publish_evalset
+        from compress.timed_cut import time_packed
 
         gated = draft.bundles
         if set(gated) != {"teacher", "student"}:
@@ -50,6 +53,9 @@ class Pack:
         table = publish(gated, draft.out, draft.recipe, corpus, measured)
         report = draft.folder / "measured.json"
         report.write_text(json.dumps(table, indent=1), encoding="utf-8")
+        if "prune.latency" in draft.metrics:
+            target = parse_latency(str(draft.metrics["prune.latency"])).target
+            draft = draft.with_metrics("pack", latency_ms=time_packed(draft.out / "student", target))
         published = {who: draft.out / who for who in gated}
         return dataclasses.replace(
             draft, bundles=published, programs=programs, evalset=draft.out / "eval", report=report

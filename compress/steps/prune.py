@@ -1,7 +1,8 @@
 """prune: a student from the teacher or from another tower: blocks and channels go, what stays keeps its weights.
 
 What goes is measured on training data: the residual blocks without which the outputs turn least, then the channels
-that move them least per parameter saved. A short training (distill) brings back what was lost.
+that move them least per parameter saved; of transformers the width, heads, hidden units and whole parts. A short
+training (distill) brings back what was lost.
 """
 
 import dataclasses
@@ -12,23 +13,28 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from compress.data import Corpus, open_dataset
 from compress.device import on_device
 from compress.draft import Draft, ImageSpec, ModelFiles, TextSpec
+from compress.latency import check_target, parse_latency
 from compress.named import check_name
 from runtimes import RecipeError
 
 if TYPE_CHECKING:
-    from compress.models.dual_encoder import DualEncoder, Side
+    from torch import Tensor
+
+    from compress.models.dual_encoder import DualEncoder
     from compress.recipe import Step
     from compress.store import Store
 
 BATCH = 64
-TEXTS = 512  # phrases on which layers of the text tower are compared
 
 
 @dataclass(frozen=True)
 class Prune:
-    """Targets. `image_params`: share of the image side's parameters that may stay; `image_blocks`: residual blocks of
-    it that are left out before; `text_layers`: layers of the text tower that stay (None: all); `text_options`: changes
-    to its options, such as {vocab = 8000}. `samples`: train images on which importance is measured.
+    """Targets. `params`: share of the parameters of image and text side together that may stay, of a teacher whose
+    towers are both transformers of ours, as a checkpoint's are; `latency`: such as "5ms@ov:cpu", how long one frame may
+    take there, see compress/timed_cut.py. `image_params`: share of the image side's parameters that may stay;
+    `image_blocks`: residual blocks of it that are left out before; `text_layers`: layers of the text tower that stay
+    (None: all); `text_options`: changes to its options, such as {vocab = 8000}. `samples`: train images on which
+    importance is measured.
 
     `image`, `image_options`: another image tower by name ("": none), with its pretrained weights if it has any, in the
     place of the teacher's; its projection is fitted to the teacher's vectors before anything is cut. `size`: edge in
@@ -40,6 +46,8 @@ class Prune:
     needs: ClassVar = ("teacher", "store")
     makes: ClassVar = ("student",)
 
+    params: float = 1.0
+    latency: str = ""
     image_params: float = 1.0
     image_blocks: int = 0
     text_layers: int | None = None
@@ -54,8 +62,11 @@ class Prune:
     def __post_init__(self) -> None:
         if self.image:
             check_name("compress.models.image", self.image, "image tower")
-        if not 0 < self.image_params <= 1:
-            raise RecipeError(f"prune.image_params is a share, above 0 and at most 1, got {self.image_params}")
+        for name in ("params", "image_params"):
+            if not 0 < getattr(self, name) <= 1:
+                raise RecipeError(f"prune.{name} is a share, above 0 and at most 1, got {getattr(self, name)}")
+        if self.latency:
+            parse_latency(self.latency)
         if self.image_blocks < 0 or (self.text_layers is not None and self.text_layers < 1):
             raise RecipeError("prune: image_blocks must not be negative, and text_layers at least 1")
         if self.size and self.size < 32:
@@ -66,76 +77,66 @@ class Prune:
             raise RecipeError(f"prune.samples must be at least {2 * BATCH}, got {self.samples}")
 
     def check(self) -> None:
-        """Raises what building another image tower would raise, and RecipeError if it takes no frames of `size`."""
+        """Raises what building another image tower would raise, RecipeError if it takes no frames of `size`, and
+        Unavailable if the target of `latency` is not here."""
         from compress.models import check_size, image_tower, outline
 
+        if self.latency:
+            check_target(parse_latency(self.latency).target)
         if self.image:
             outline(image_tower(self.image), self.image_options)
             if self.size:
                 check_size(self.image, self.image_options, self.size)
 
     def check_after(self, steps: "Sequence[Step]") -> None:
-        """Raises RecipeError for targets that the teacher which [teach] would train cannot be cut to."""
-        from compress.blocks import blocks_of, check_drop
-        from compress.models import check_size, image_tower, outline, text_tower
-        from compress.scratch import check_afresh
+        """Raises RecipeError for targets that the teacher of [teach] cannot be cut to, or a `size` above that of the
+        frames that views are cut of."""
+        from compress.steps.embed import Embed
         from compress.steps.teach import Teach
+        from compress.targets import check_targets, check_views
 
         teach = next((step for step in steps if isinstance(step, Teach)), None)
         if teach is None:
             return
-        self._check_text(teach.text_options)
-        name, options = (self.image, self.image_options) if self.image else (teach.image, teach.image_options)
-        check_size(name, options, self.size or teach.size)
-        image = outline(image_tower(name), options)
-        check_drop("prune.image_blocks", self.image_blocks, blocks_of(image))
-        if not self.inherit:
-            check_afresh(image)
-        layers = blocks_of(outline(text_tower(teach.text), {**teach.text_options, **self.text_options}))
-        if self.text_layers is not None and self.text_layers > len(layers):
-            raise RecipeError(f"prune.text_layers is {self.text_layers}, and {teach.text} has {len(layers)} of them")
+        check_targets(self, teach)
+        embed = next((step for step in steps if isinstance(step, Embed)), None)
+        if embed is not None:
+            check_views(self, teach, embed)
 
     def check_corpus(self, corpus: Corpus, steps: "Sequence[Step]") -> None:
-        """Raises RecipeError for a vocabulary too small for the words of the data set, as the text tower does."""
+        """Raises RecipeError for a vocabulary too small for the words of the data set, as the text tower does that has
+        its own. What stays of a checkpoint's is decided by its tokens."""
         from compress.models import text_tower
         from compress.steps.teach import Teach
+        from compress.text_student import with_words
 
-        for teach in (step for step in steps if isinstance(step, Teach)):
-            text_tower(teach.text).tokenizer(self._text_options(teach.text_options, corpus), teach.max_length)
-
-    def _text_options(self, options: Mapping[str, Any], corpus: Corpus) -> dict[str, Any]:
-        """Of the student's text tower. `options`: of the teacher's."""
-        # Only where the vocabulary is cut do words need protection; other text towers may not know `keep`.
-        keep = {"keep": list(corpus.words)} if "vocab" in self.text_options else {}
-        return {**keep, **options, **self.text_options}
-
-    def _check_text(self, options: Mapping[str, Any]) -> None:
-        """`options`: of the teacher's text tower. A vocabulary can be cut once: ids are those of the whole."""
-        if self.text_options and options:
-            raise RecipeError(
-                f"prune.text_options asks for {dict(self.text_options)}, and the teacher's text tower was made with "
-                f"{dict(options)} already; leave out one of the two"
-            )
+        for teach in (step for step in steps if isinstance(step, Teach) and not step.source):
+            options = with_words(teach.text_options, self.text_options, corpus)
+            text_tower(teach.text).tokenizer(options, teach.max_length)
 
     @on_device
     def run(self, draft: Draft) -> Draft:
         """Adds `student`, not trained yet, and the metrics prune.image_params, prune.text_params (how many are left),
-        prune.without (what was left out) and what the student is worth as it is."""
+        prune.without (what was left out) and what the student is worth as it is. Of what `params`, `latency` and
+        `image_params` cut of transformers: prune.image_shape, text_shape, share, latency (as asked) and latency_ms."""
         from compress.models import image_tower
         from compress.models.dual_encoder import load_model, token_count, write_weights
         from compress.prepared import prepared
         from compress.store import identity, open_store
+        from compress.targets import meet_targets
+        from compress.text_student import check_text
         from compress.validate import validate
 
         teacher: ModelFiles = draft.need("teacher", "prune")
-        self._check_text(teacher.text.options)
+        check_text(teacher.text.name, teacher.text.options, self.text_options)
         corpus = open_dataset(draft.dataset.name, draft.dataset.fields).load()
         model = load_model(teacher)
         folder = draft.folder / "student"
         folder.mkdir()
         store = open_store(draft.need("store", "prune"), identity(teacher), corpus.fingerprint)
-        text = self._text(model, teacher, corpus, draft, store)
-        image = self._image(model, teacher, draft, corpus, store)
+        text, texts = self._text(model, teacher, corpus, draft, store)
+        image, shown = self._image(model, teacher, draft, corpus, store)
+        image, text, met = meet_targets(self, model, teacher, (image, text), ([(each,) for each in shown], texts))
         top = teacher.fusion and dataclasses.replace(
             teacher.fusion,
             weights=folder / "fusion.safetensors",
@@ -144,98 +145,66 @@ class Prune:
         licences = teacher.licences | image_tower(image.name).LICENCE
         files = dataclasses.replace(teacher, image=image, text=text, fusion=top, licences=licences)
         write_weights(model, files)
-        val = prepared(corpus.val.images, image.size, draft.out, "prune: read val")
+        val = prepared(corpus.val.images, image.size, draft.out, "prune: read val", image.resize, image.crop)
         draft = dataclasses.replace(draft, student=files, hold_out=self.hold_out)
         without = ", ".join((*image.without, *text.without))
-        measured = validate(model.eval(), files, corpus, val)
+        measured = validate(model.eval(), files, corpus, val, store.val)
         return draft.with_metrics(
-            "prune", image_params=image.params, text_params=text.params, without=without, **measured
+            "prune", image_params=image.params, text_params=text.params, without=without, **met, **measured
         )
 
     def _image(
         self, model: "DualEncoder", teacher: ModelFiles, draft: Draft, corpus: Corpus, store: "Store"
-    ) -> ImageSpec:
-        """Make the student's image side in place."""
+    ) -> "tuple[ImageSpec, list[Tensor]]":
+        """Make the student's image side in place; and photos on which importance is measured, where it is."""
         import numpy as np
 
         from compress.hold_out import learnt_from
-        from compress.image_student import Photos, cut, meet_teacher
+        from compress.image_student import Photos, another, batches, cut, meet_teacher
         from compress.models import image_tower
-        from compress.prepared import prepared
         from compress.projection import FIT
         from compress.scratch import start_afresh
+        from compress.views import views
 
         size = self.size or teacher.image.size
-        spec = dataclasses.replace(teacher.image, size=size, weights=draft.folder / "student" / "image.safetensors")
+        # Whatever its teacher's, a student's frames are made by our own resize, which it trains through; but they show
+        # the same part of the photo.
+        crop = "none" if teacher.image.crop == "none" else "center"
+        weights = draft.folder / "student" / "image.safetensors"
+        spec = dataclasses.replace(teacher.image, size=size, resize="area", crop=crop, weights=weights)
         if self.image:
             module = image_tower(self.image)
+            options = dict(self.image_options)
             spec = dataclasses.replace(
-                spec,
-                name=self.image,
-                options=dict(self.image_options),
-                mean=module.MEAN,
-                std=module.STD,
-                without=(),
+                spec, name=self.image, options=options, mean=module.MEAN, std=module.STD, without=()
             )
-        frames = prepared(corpus.train.images, store.header.augment.edge(size), draft.out, "prune: read train")
-        photos = Photos(frames, store, size, (spec.mean, spec.std))
+        how = (store.header.augment, 0, store.header.seed)
+        seen = views(corpus.train.images, (teacher.image, spec), how, draft.out, "prune: read train")
+        photos = Photos(seen, store, (spec.mean, spec.std))
         learnt = np.random.default_rng(draft.seed).permutation(learnt_from(corpus.train.label, self.hold_out))
         if self.image:
-            model.image = self._another(teacher, draft.seed)
+            model.image = another(self.image, self.image_options, teacher, draft.seed)
             meet_teacher(model.image, photos, np.sort(learnt[:FIT]))
-        if self.image_params < 1 or self.image_blocks:
-            chosen = learnt[: self.samples]
-            most = int(self.image_params * model.image.count())
-            gone = cut(model.image, photos, most, self.image_blocks, chosen)
-            spec = dataclasses.replace(spec, without=(*spec.without, *gone))
+        shown = []
+        if min(self.params, self.image_params) < 1 or self.latency or self.image_blocks:
+            shown = batches(photos, learnt[: self.samples])
+            model.image, spec = cut(model.image, spec, shown, self.image_params, self.image_blocks)
         if not self.inherit:
             start_afresh(model.image, draft.seed)
-        return dataclasses.replace(spec, params=model.image.count())
+        return dataclasses.replace(spec, params=model.image.count()), shown
 
     def _text(
         self, model: "DualEncoder", teacher: ModelFiles, corpus: Corpus, draft: Draft, store: "Store"
-    ) -> TextSpec:
-        """Prune the text side in place: its vocabulary as `text_options` say, then its layers."""
-        import numpy as np
+    ) -> "tuple[TextSpec, list[tuple[Tensor, ...]]]":
+        """Prune the text side in place: its vocabulary as `text_options` say, then its layers; and texts on which
+        importance is measured."""
+        from compress.text_student import fewer_layers, fewer_words, training_texts
 
-        from compress.blocks import blocks_of, leave_out_least
-        from compress.models import text_tower
-        from compress.models.pruned import leave_out
-        from compress.questions import tokens
-
-        module, options = text_tower(teacher.text.name), self._text_options(teacher.text.options, corpus)
-        tokenizer = module.tokenizer(options, teacher.text.max_length)
-        if options != teacher.text.options:
-            tower = module.build(options, pretrained=False)
-            leave_out(tower, teacher.text.without)
-            tower.load_state_dict(module.fewer_words(model.text.tower.state_dict(), options), strict=True)
-            model.text.tower = tower
-        header = store.header
-        known = [*header.texts[: -header.held_out], *dict.fromkeys(q.text for q in corpus.train.questions)]
-        phrases = [str(text) for text in np.random.default_rng(draft.seed).permutation(known)[:TEXTS]]
-        feeds = [tokens(tokenizer, phrases[at : at + BATCH]) for at in range(0, len(phrases), BATCH)]
-        depth = len(blocks_of(model.text.tower)) if self.text_layers is not None else 0
-        drop = max(0, depth - (self.text_layers or 0))
-        gone = leave_out_least(model.text, feeds, drop, "prune: text layers")
-        tokenizer.save(str(draft.folder / "student" / "tokenizer.json"))
+        folder = draft.folder / "student"
+        spec = fewer_words(model.text, teacher.text, self.text_options, corpus, folder / "tokenizer.json")
+        feeds = training_texts(spec, store, corpus, draft.seed)
+        gone = fewer_layers(model.text, feeds, self.text_layers)
+        without = (*teacher.text.without, *gone)
         return dataclasses.replace(
-            teacher.text,
-            options=options,
-            weights=draft.folder / "student" / "text.safetensors",
-            tokenizer=draft.folder / "student" / "tokenizer.json",
-            params=model.text.count(),
-            without=(*teacher.text.without, *gone),
-        )
-
-    def _another(self, teacher: ModelFiles, seed: int) -> "Side":
-        """The image side with the other tower, its projections fresh."""
-        import torch
-
-        from compress.models import image_tower
-        from compress.models.dual_encoder import Side
-
-        torch.manual_seed(seed)
-        with torch.device("cpu"):  # drawn there, what is fresh is the same on every device
-            tower = image_tower(self.image).build(self.image_options, pretrained=True)
-            side = Side(tower, teacher.dim, teacher.fusion.width if teacher.fusion else 0)
-        return side.to(torch.get_default_device())
+            spec, weights=folder / "text.safetensors", params=model.text.count(), without=without
+        ), feeds

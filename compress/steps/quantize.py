@@ -1,4 +1,5 @@
-"""quantize: export both models to ONNX, and make the student's int8 graphs.
+"""quantize: export both models to ONNX, and make the student's int8 graphs. Without a student it is the teacher itself
+that is quantized.
 
 Every quantizer is tried on every tower and measured on every CPU engine that is here. Which one wins is not known
 beforehand: on a random network ONNX Runtime's quantizer gave the faster and nearer graph in both engines; on the
@@ -7,14 +8,13 @@ trained easy-VQA student NNCF's graph is four times nearer to float and as fast.
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
-import functools
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar, Literal
 
+from compress.candidates import Feeds, choose, float_nodes
 from compress.data import open_dataset
 from compress.draft import Draft, ModelFiles
 from compress.named import check_name, names_in
@@ -26,11 +26,10 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from compress.data import Corpus, Split
-    from runtimes import Array
+    from compress.recipe import Step
 
-    Feeds = list[dict[str, Array]]
-
-CLEARLY = 0.9  # of another's time
+VARIANTS = ("fp16-trt", "int8-trt")
+SYMMETRIC = "ort_symmetric"
 
 
 @dataclass(frozen=True)
@@ -38,16 +37,17 @@ class Quantize:
     """`quantizers`: files of compress/quantizers to try. `samples`: calibration inputs per tower, from train only.
     `held_out`: validation images or questions, or phrases held out of training, on which candidates are compared.
     `distance`: mean distance from float (of cosines; of answers' probabilities) that a candidate may have to be chosen
-    by speed; the nearest one needs no leave.
+    by speed; the nearest one needs no leave. `variants`: what is made besides, "fp16-trt" and "int8-trt".
     """
 
-    needs: ClassVar = ("teacher", "student", "store")
+    needs: ClassVar = ("teacher",)
     makes: ClassVar = ("graphs",)
 
     quantizers: tuple[str, ...] = ("nncf_ptq", "ort_static")
     samples: int = 300
     held_out: int = 100
     distance: float = 0.01
+    variants: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         for name in self.quantizers:
@@ -58,36 +58,44 @@ class Quantize:
             )
         if self.samples < 1 or self.held_out < 1 or self.distance <= 0:
             raise RecipeError("quantize: samples and held_out must be at least 1, and distance above 0")
+        if unknown := sorted({*self.variants} - {*VARIANTS}):
+            raise RecipeError(f"quantize.variants has no {unknown[0]!r}; choose from: {', '.join(VARIANTS)}")
 
     def check(self) -> None:
         """Raises Unavailable if a quantizer's package, or every CPU engine, is missing."""
         from compress.engines import cpu_targets
 
-        for name in self.quantizers:
+        for name in (*self.quantizers, *([SYMMETRIC] if "int8-trt" in self.variants else [])):
             quantizer(name).check()
         cpu_targets()
 
+    def check_after(self, steps: Sequence[Step]) -> None:
+        """Raises RecipeError if there is no student, and the teacher would be one that was trained here to make one."""
+        made = any("student" in getattr(step, "makes", ()) for step in steps)
+        if not made and not any(getattr(step, "source", "") for step in steps):
+            raise RecipeError(
+                "[quantize] has no student: name a checkpoint that is to be quantized as it is (teach.source=...), or "
+                "make a student of the teacher, by [prune] and [distill]"
+            )
+
     def run(self, draft: Draft) -> Draft:
         """Adds the graphs of teacher (fp32) and student (fp32, int8), and what candidates measured."""
-        from compress.export import export_model
-
-        models: dict[str, ModelFiles] = {}
-        for who in ("teacher", "student"):
-            model: ModelFiles = draft.need(who, "quantize")
-            (draft.folder / who).mkdir()
-            paths = export_model(model, draft.folder / who)
-            models[who] = dataclasses.replace(model, graphs={tower: {"fp32": path} for tower, path in paths.items()})
+        student = teacher = _exported("teacher", draft.need("teacher", "quantize"), draft.folder)
+        if draft.student is not None:
+            student = _exported("student", draft.student, draft.folder)
+        (draft.folder / "student").mkdir(exist_ok=True)
         corpus = open_dataset(draft.dataset.name, draft.dataset.fields).load()
-        student = models["student"]
         metrics: dict[str, float | str] = {}
         graphs: dict[str, Mapping[str, Path]] = {}
         for tower, variants in student.graphs.items():
             feeds = self._feeds(tower, student, corpus, draft)
-            chosen, measured = self._choose(tower, variants["fp32"], feeds, draft.folder)
-            graphs[tower] = {**variants, "int8": chosen}
-            metrics |= measured
-        models["student"] = dataclasses.replace(student, graphs=graphs)
-        draft = dataclasses.replace(draft, teacher=models["teacher"], student=models["student"])
+            best, measured = choose(tower, variants["fp32"], feeds, self.quantizers, self.distance, draft.folder)
+            more, apart = self._more(tower, variants["fp32"], feeds, draft.folder)
+            int8 = best.replace(draft.folder / "student" / f"{tower}.int8.onnx")
+            graphs[tower] = {**variants, "int8": int8, **more}
+            metrics |= measured | apart
+        student = dataclasses.replace(student, graphs=graphs)
+        draft = dataclasses.replace(draft, teacher=teacher, student=student)
         return draft.with_metrics("quantize", **metrics)
 
     def _feeds(self, tower: str, model: ModelFiles, corpus: Corpus, draft: Draft) -> tuple[Feeds, Feeds]:
@@ -96,7 +104,6 @@ class Quantize:
 
         from compress.feeds import text_rows
         from compress.hold_out import learnt_from
-        from compress.store import identity, open_store
 
         if tower == "image":
             known, fresh = learnt_from(corpus.train.label, draft.hold_out), np.arange(len(corpus.val.images))
@@ -109,106 +116,52 @@ class Quantize:
                 _fusion_feeds(model, corpus, "train", self.samples, draft.seed),
                 _fusion_feeds(model, corpus, "val", self.held_out, draft.seed),
             )
-        teacher: ModelFiles = draft.need("teacher", "quantize")
-        header = open_store(draft.need("store", "quantize"), identity(teacher), corpus.fingerprint).header
+        sayings, others = self._texts(corpus, model, draft)
         asked = dict.fromkeys(question.text for question in corpus.train.questions)
-        texts = np.random.default_rng(draft.seed).permutation([*header.texts[: -header.held_out], *asked])
+        texts = np.random.default_rng(draft.seed).permutation([*sayings, *asked])
         chosen = [str(text) for text in texts[: self.samples]]
-        return text_rows(model, chosen), text_rows(model, header.texts[-header.held_out :][: self.held_out])
+        return text_rows(model, chosen), text_rows(model, others[: self.held_out])
 
-    def _choose(
+    def _texts(self, corpus: Corpus, model: ModelFiles, draft: Draft) -> tuple[Sequence[str], Sequence[str]]:
+        """Texts to calibrate with, and others to compare on: those of the store, and without one the data's own and
+        everyday phrases."""
+        from tokenizers import Tokenizer
+
+        from compress.phrases import phrases
+        from compress.store import identity, open_store
+
+        if draft.store is None:
+            tokenizer = Tokenizer.from_file(str(model.text.tokenizer))
+            return phrases(corpus, tokenizer, self.samples, self.held_out, draft.seed)
+        teacher: ModelFiles = draft.need("teacher", "quantize")
+        header = open_store(draft.store, identity(teacher), corpus.fingerprint).header
+        return header.texts[: -header.held_out], header.texts[-header.held_out :]
+
+    def _more(
         self, tower: str, source: Path, feeds: tuple[Feeds, Feeds], folder: Path
-    ) -> tuple[Path, dict[str, float | str]]:
-        """Make every candidate, measure all, keep one; and what was measured."""
-        import onnx
-
-        from compress.export import save_graph
-        from compress.graph import float_prefix, float_weight_quantizers, quantize_embeddings
+    ) -> tuple[dict[str, Path], dict[str, float | str]]:
+        """The further `variants` of a tower, and how far each is from float."""
         from compress.progress import bar
+        from compress.trt_variants import distance, make_variant
 
-        model = onnx.load(str(source))
-        attention = any(node.op_type == "Softmax" for node in model.graph.node)
-        # Lookup tables are ours to quantise, so that no engine unpacks a whole table for a few rows.
-        keep = (
-            float_prefix(model)
-            if tower == "image"
-            else tuple(n.name for n in model.graph.node if n.op_type == "Gather")
-        )
-        made: dict[str, Path] = {}
-        with bar(f"quantize: {tower}", len(self.quantizers)) as tick:
-            for name in self.quantizers:
-                made[name] = folder / f"{tower}.{name}.onnx"
-                quantizer(name).quantize(Job(source, made[name], feeds[0], keep, attention))
-                candidate = onnx.load(str(made[name]))
-                quantize_embeddings(candidate)
-                left = float_weight_quantizers(candidate)
-                if left:
-                    raise RecipeError(
-                        f"{name} left float weights behind {len(left)} QuantizeLinear nodes of {tower}; leave it out "
-                        "of quantize.quantizers"
-                    )
-                save_graph(candidate, made[name])
-                tick(name)
-        measured = measure_candidates(source, made, feeds[1])
-        best = pick({name: (m["distance"], m["slowness"]) for name, m in measured.items()}, self.distance)
-        chosen = folder / "student" / f"{tower}.int8.onnx"
-        made[best].replace(chosen)
-        for name, path in made.items():
-            if name != best:
-                path.unlink()
-        metrics: dict[str, float | str] = {f"{tower}.chosen": best}
-        for name, figures in measured.items():
-            metrics |= {f"{tower}.{name}.{key}": value for key, value in figures.items()}
-        return chosen, metrics
+        keep, attention = float_nodes(tower, source)
+        made = {variant: folder / "student" / f"{tower}.{variant}.onnx" for variant in self.variants}
+        apart: dict[str, float | str] = {}
+        with bar(f"quantize: {tower} for others", len(made)) as tick:
+            for variant, path in made.items():
+                make_variant(variant, Job(source, path, feeds[0], keep, attention))
+                apart[f"{tower}.{variant}.distance"] = distance(source, path, feeds[1])
+                tick(variant)
+        return made, apart
 
 
-def pick(measured: Mapping[str, tuple[float, float]], distance: float) -> str:
-    """The candidate nearest to float, unless another within `distance` is clearly faster (by a tenth).
+def _exported(who: str, model: ModelFiles, folder: Path) -> ModelFiles:
+    """The model with its fp32 graphs, in folder/who."""
+    from compress.export import export_model
 
-    `measured`: name -> (mean distance, slowness). Without the margin the clock's noise would decide, and
-    two runs of one recipe would ship different graphs.
-    """
-    nearest = min(measured, key=lambda name: measured[name][0])
-    limit = CLEARLY * measured[nearest][1]
-    faster = {name: slow for name, (far, slow) in measured.items() if far <= distance and slow <= limit}
-    return min(faster, key=faster.__getitem__) if faster else nearest
-
-
-def measure_candidates(source: Path, made: Mapping[str, Path], feeds: Feeds) -> dict[str, dict[str, float]]:
-    """Per candidate: mean `distance` of its outputs from the float graph's (the worst output and engine; as in
-    `sdk.golden.output_error`, a row at a time), median `ms.<target>`, and `slowness`, the geometric mean over engines
-    of the median ratio of its time to the first candidate's, in turn."""
-    import numpy as np
-
-    import runtimes
-    from benchmarks.timing import in_turn
-    from compress.engines import cpu_targets
-    from sdk.golden import output_error
-
-    def outputs(session: runtimes.Session) -> Feeds:
-        return [session.run(feed) for feed in feeds]
-
-    def far(got: Feeds, wanted: Feeds) -> float:
-        pairs = zip(got, wanted, strict=True)
-        rows = [[output_error(port, one[port], two[port]) for port in two] for one, two in pairs]
-        return float(np.mean(rows, axis=0).max())
-
-    result: dict[str, dict[str, float]] = {name: {"distance": 0.0, "slowness": 0.0} for name in made}
-    targets = cpu_targets()
-    for target in targets:
-        with contextlib.ExitStack() as stack:
-            wanted = outputs(stack.enter_context(runtimes.open_session(target, source, precision="f32")))
-            sessions = {n: stack.enter_context(runtimes.open_session(target, path)) for n, path in made.items()}
-            calls = {name: functools.partial(session.run, feeds[0]) for name, session in sessions.items()}
-            times = in_turn(calls, min_seconds=0.5 * len(calls))
-            first = next(iter(times.values()))
-            for name, session in sessions.items():
-                result[name]["distance"] = max(result[name]["distance"], far(outputs(session), wanted))
-                result[name][f"ms.{target}"] = float(np.median(times[name]))
-                result[name]["slowness"] += float(np.log(np.median(times[name] / first))) / len(targets)
-    for figures in result.values():
-        figures["slowness"] = float(np.exp(figures["slowness"]))
-    return result
+    (folder / who).mkdir()
+    paths = export_model(model, folder / who)
+    return dataclasses.replace(model, graphs={tower: {"fp32": path} for tower, path in paths.items()})
 
 
 def _image_feeds(model: ModelFiles, split: Split, rows: NDArray[np.int64], count: int, draft: Draft) -> Feeds:
@@ -217,7 +170,8 @@ def _image_feeds(model: ModelFiles, split: Split, rows: NDArray[np.int64], count
 
     from compress.prepared import prepared
 
-    frames = prepared(split.images, model.image.size, draft.out, "quantize: read")
+    spec = model.image
+    frames = prepared(split.images, spec.size, draft.out, "quantize: read", spec.resize, spec.crop)
     chosen = np.sort(np.random.default_rng(draft.seed).permutation(rows)[:count])
     return [{"image": np.array(frames[i : i + 1])} for i in chosen]
 

@@ -1,4 +1,5 @@
-"""teach: train a teacher on the captions, labels and questions of a data set, as a weighted sum of the tasks.
+"""teach: train a teacher on the captions, labels and questions of a data set, as a weighted sum of the tasks; or take
+one that was trained elsewhere, as it is (`source`; compress/checkpoints).
 
 Pretrained towers; the text tower stays frozen, so its features of the few hundred texts are computed once. The image
 tower learns end to end, the projections from nothing or from a fit in closed form, the fusion from nothing.
@@ -34,6 +35,10 @@ class Teach:
     (captions, max-margin), `label` (labels against each other, as on the device; `smoothing` of the truth),
     `classifier` (labels by a linear layer on the pooled features, thrown away after training: by texts alone the tower
     learns less, see ARCHITECTURE.md), `answer` (questions, `questions` of them per image and step).
+
+    `source`: a folder or a hub id of a checkpoint, which then is the teacher: nothing is trained, and the fields above
+    are not used. `licence`: of its weights, where its card names none. `accept_licence`: weights that are for research
+    only may be used.
     """
 
     makes: ClassVar = ("teacher",)
@@ -67,8 +72,13 @@ class Teach:
     classifier: float = 0.0
     smoothing: float = 0.0
     answer: float = 1.0
+    source: str = ""
+    licence: str = ""
+    accept_licence: bool = False
 
     def __post_init__(self) -> None:
+        if not self.source and (self.licence or self.accept_licence):
+            raise RecipeError("teach.licence and accept_licence are about a checkpoint; name it, teach.source=...")
         check_towers(self.image, self.text)
         check_fusion(self.fusion)
         for name in ("warmup", "average", "smoothing"):
@@ -87,9 +97,15 @@ class Teach:
             )
 
     def check(self) -> None:
-        """Raises RecipeError for options or sizes that the towers refuse, Unavailable if a package is missing."""
+        """Raises RecipeError for options or sizes that the towers refuse, or a checkpoint that cannot be used,
+        Unavailable if a package is missing."""
         from compress.models import check_size, fusion_tower
 
+        if self.source:
+            from compress.checkpoint_teacher import check_source
+
+            check_source(self)
+            return
         check_options(self.image, self.image_options, self.text, self.text_options)
         for size in (self.size, self.train_size or self.size):
             check_size(self.image, self.image_options, size)
@@ -98,20 +114,32 @@ class Teach:
 
     def check_corpus(self, corpus: Corpus, steps: "Sequence[Step]") -> None:
         """Raises RecipeError for labels that the text tower reads alike."""
-        from compress.label_checks import check_labels
+        from tokenizers import Tokenizer
 
-        check_labels(corpus.labels, text_tower(self.text).tokenizer(self.text_options, self.max_length))
+        from compress.label_checks import check_labels
+        from compress.teacher_outline import outline_of
+
+        if self.source:
+            tokenizer = Tokenizer.from_str(outline_of(self).tokenizer)
+        else:
+            tokenizer = text_tower(self.text).tokenizer(self.text_options, self.max_length)
+        check_labels(corpus.labels, tokenizer)
 
     @on_device
     def run(self, draft: Draft) -> Draft:
         """Adds `teacher` and the metrics teach.val_top1 (share of the labelled validation images), teach.val_n and, if
-        the data has questions, teach.val_answers (share of the validation questions), and the pace of each training."""
+        the data has questions, teach.val_answers (share of the validation questions), and the pace of each training;
+        for a checkpoint what `compress.parity.prove` measured."""
         from compress.models.dual_encoder import Shape, save_model
         from compress.prepared import prepared
         from compress.teaching import Lesson
         from compress.validate import validate
 
         corpus = open_dataset(draft.dataset.name, draft.dataset.fields).load()
+        if self.source:
+            from compress.checkpoint_teacher import take
+
+            return take(self, draft, corpus)
         corpus.rounds(self.batch, "teach")  # refuses a batch that is too large before any weights are read
         fields = {item.name: getattr(self, item.name) for item in dataclasses.fields(Shape) if item.name != "answers"}
         shape = Shape(**fields, answers=corpus.answers)
@@ -123,6 +151,12 @@ class Teach:
         val = prepared(corpus.val.images, self.size, draft.out, "teach: read val")
         draft = dataclasses.replace(draft, teacher=files)
         return draft.with_metrics("teach", **validate(lesson.model, files, corpus, val))
+
+    def content(self) -> str:
+        """sha256 (hex) of the checkpoint's files, which decide the result as the fields do; "" without one."""
+        from compress.checkpoint_teacher import source_content
+
+        return source_content(self) if self.source else ""
 
     def _train(self, lesson: "Lesson", draft: Draft) -> Draft:
         """The tower, then the answers alone; how fast each was goes into the draft."""

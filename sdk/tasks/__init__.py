@@ -27,13 +27,15 @@ class Answer:
     where scores are sigmoids. `unknown` counts tokens of the label's text, or of the question, that the tokenizer did
     not know: above zero, the score rests on a word that the student cannot read. `cut` counts tokens of the question
     that were not read, because it is longer than the bundle's L. `known` is False in all answers about a frame that
-    shows none of the labels asked for: its best cosine is below the bundle's threshold."""
+    shows none of the labels asked for: its best cosine is below the bundle's threshold. `degraded` says what it ran on
+    instead and why, where an engine failed and the policy is to degrade; else it is empty."""
 
     label: str
     score: float
     unknown: int = 0
     cut: int = 0
     known: bool = True
+    degraded: str = ""
 
 
 @dataclass(frozen=True)

@@ -15,10 +15,12 @@ from sdk.tasks import Scene, cosines, count_of, one_or_many
 
 @dataclass(frozen=True)
 class Hit:
-    """A frozen result. `index`: the row of `among`. `score`: its cosine to the query, -1..1."""
+    """A frozen result. `index`: the row of `among`. `score`: its cosine to the query, -1..1. `degraded` as in
+    Answer."""
 
     index: int
     score: float
+    degraded: str = ""
 
 
 def task(scene: Scene) -> Callable[..., list[Hit]]:

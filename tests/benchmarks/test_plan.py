@@ -13,7 +13,7 @@ import pytest
 import runtimes
 import sdk
 from benchmarks import plan as planning
-from benchmarks.fresh import in_a_child, resident
+from benchmarks.fresh import in_a_child
 from benchmarks.picture import draw
 from benchmarks.plan import Plan, make_plan
 from benchmarks.progress import bar
@@ -22,6 +22,7 @@ from benchmarks.samples import Samples
 from benchmarks.stages import VARIETY, end_to_end_calls, frames_of, stage_calls
 from runtimes import RecipeError, Unavailable
 from sdk.bundle import open_bundle
+from sdk.machine import resident
 from tests.bundles import colour_frame, damage
 from tests.evalsets import colour_evalset
 

@@ -15,9 +15,10 @@ import sdk
 from benchmarks import resize, resize_ways
 from benchmarks.evalset import read_evalset, write_evalset
 from benchmarks.mosaics import enlarged, mosaic, mosaics
-from benchmarks.resize_ways import EXACT, LINEAR, OURS, PIL, REDUCED, WHOLE, array_ways, exact, file_ways
+from benchmarks.resize_ways import EXACT, LINEAR, OURS, PIL, READ, WHOLE, array_ways, exact, file_ways
 from runtimes import FeedError, RecipeError, Unavailable
 from sdk.resize import Frame, prepare
+from tests.bundles import AREA, build_colour_bundle
 from tests.evalsets import colour_evalset
 from tests.photos import folder_shop, grocery_root, picture, save
 
@@ -76,11 +77,11 @@ def test_too_few_photos_and_a_broken_one_are_refused(shop: Path, tmp_path: Path)
 def test_ways_lead_to_the_same_square(shop: Path) -> None:
     frames = mosaics(shop)
     arrays, files = array_ways(frames, 64), file_ways(frames, 64)
-    assert list(arrays) == [PIL, EXACT, LINEAR, OURS] and list(files) == [WHOLE, REDUCED]
+    assert list(arrays) == [PIL, EXACT, LINEAR, OURS] and list(files) == [WHOLE, READ]
     squares = {name: calls[0]().astype(int) for name, calls in (arrays | files).items()}
     assert {square.shape for square in squares.values()} == {(64, 64, 3)}
     away = {name: np.abs(square - squares[EXACT]).mean() for name, square in squares.items()}
-    assert max(away[OURS], away[WHOLE], away[REDUCED]) < away[PIL] < away[LINEAR], away
+    assert max(away[OURS], away[WHOLE], away[READ]) < away[PIL] < away[LINEAR], away
     np.testing.assert_array_equal(squares[OURS], prepare(frames[0], 64))
     assert not np.array_equal(squares[OURS], squares[EXACT]) and not np.array_equal(squares[WHOLE], squares[EXACT])
 
@@ -127,13 +128,21 @@ def test_ours_takes_an_eighth_of_pillows_time_at_most(size: int) -> None:
     assert ratio.value >= 8, ratio
 
 
+def test_the_resize_can_be_chosen(shop: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    told: list[object] = []
+    monkeypatch.setattr(resize, "_tell", lambda *given: told.append(given[1:3]))
+    for own in ([], ["--resize", "pil-bicubic", "--size", "96"]):
+        assert resize.main(["--photos", str(shop), *own]) == 0
+    assert told == [(224, "area"), (96, "pil-bicubic")]
+
+
 def test_the_table_without_a_bundle(shop: Path, capsys: pytest.CaptureFixture[str]) -> None:
     threads = cv2.getNumThreads()
     assert resize.main(["--photos", str(shop), "--size", "96", "--seconds", "0.1"]) == 0
     lines = capsys.readouterr().out.splitlines()
-    assert lines[0].startswith("1 mosaics to 96 x 96")
+    assert lines[0].startswith("1 mosaics to 96 x 96 by area;")
     rows = {line.split(" | ")[0].strip("| "): line.count("|") for line in lines if line.startswith("| ")}
-    assert list(rows)[1:] == [PIL, EXACT, LINEAR, OURS, WHOLE, REDUCED] and len(set(rows.values())) == 1
+    assert list(rows)[1:] == [PIL, EXACT, LINEAR, OURS, WHOLE, READ] and len(set(rows.values())) == 1
     assert cv2.getNumThreads() == threads
 
 
@@ -141,7 +150,7 @@ def test_cosines_and_accuracy_with_a_bundle(shop: Path, colour_run: Path, capsys
     eval_, bundle = str(colour_run / "eval"), str(colour_run / "student")
     assert resize.main(["--photos", str(shop), "--bundle", bundle, "--eval", eval_, "--seconds", "0.1"]) == 0
     out = capsys.readouterr().out
-    assert "1 mosaics to 16 x 16" in out and "mean cosine | least |" in out
+    assert "1 mosaics to 16 x 16 by area" in out and "mean cosine | least |" in out
     row = next(line for line in out.splitlines() if line.startswith(f"| {EXACT}"))
     assert row.endswith("| 1.0000 | 1.0000 |")
     for name in (resize.AS_THEY_ARE, resize.ENLARGED, resize.AS_FILES):
@@ -149,9 +158,31 @@ def test_cosines_and_accuracy_with_a_bundle(shop: Path, colour_run: Path, capsys
     assert out.rstrip().endswith("n = 24")
 
 
+def test_a_crop_after_the_resize_is_cut_before() -> None:
+    frame = picture(0, 90)[:50]
+    assert resize.cut(frame, "none") is frame
+    for crop in ("center", "center-after", "center-after-even"):
+        np.testing.assert_array_equal(resize.cut(frame, crop), frame[:, 20:70])
+
+
+def test_a_bundle_with_pillows_resize_is_compared_with_pillow(
+    shop: Path, colour_run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    spec = dataclasses.replace(AREA, resize="pil-bilinear", crop="center-after-even")
+    bundle, eval_ = str(build_colour_bundle(tmp_path / "bundle", spec=spec).path), str(colour_run / "eval")
+    assert resize.main(["--photos", str(shop), "--bundle", bundle, "--eval", eval_, "--seconds", "0.1"]) == 0
+    out = capsys.readouterr().out
+    assert "1 mosaics to 16 x 16 by pil-bilinear" in out
+    rows = {line.split(" | ")[0].strip("| "): line for line in out.splitlines() if line.startswith("| ")}
+    assert all(rows[name].endswith("| 1.0000 | 1.0000 |") for name in (PIL, OURS, WHOLE, READ))
+    assert out.count("0.00 points of accuracy lost [") == 3
+
+
 def test_what_the_resize_loses_is_counted(colour_run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(resize, "prepare", lambda frame, size: np.zeros((size, size, 3), np.uint8))  # all is black
-    with sdk.load(colour_run / "student") as student:
+    monkeypatch.setattr(
+        resize, "prepare", lambda frame, size, resize: np.zeros((size, size, 3), np.uint8)
+    )  # all is black
+    with sdk.load(colour_run / "student", budget_s=0) as student:
         drops = resize.accuracy(student, read_evalset(colour_run / "eval"))
     assert {name: drop.value for name, drop in drops.items()} == pytest.approx(
         {resize.AS_THEY_ARE: 100 * 5 / 6, resize.ENLARGED: 100 * 5 / 6, resize.AS_FILES: 0}
@@ -168,7 +199,7 @@ def test_what_a_decoder_loses_is_counted(colour_run: Path, monkeypatch: pytest.M
 
     for module in (resize, resize_ways):
         monkeypatch.setattr(module, "read_frame", black)
-    with sdk.load(colour_run / "student") as student:
+    with sdk.load(colour_run / "student", budget_s=0) as student:
         drops = resize.accuracy(student, read_evalset(colour_run / "eval"))
     assert {name: drop.value for name, drop in drops.items()} == pytest.approx(
         {resize.AS_THEY_ARE: 100 * 5 / 6, resize.ENLARGED: 0, resize.AS_FILES: 100 * 5 / 6}
@@ -179,7 +210,7 @@ def test_a_set_without_labels_has_no_accuracy(colour_run: Path, tmp_path: Path) 
     evalset = colour_evalset(tmp_path)
     write_evalset(tmp_path / "eval", dataclasses.replace(evalset, label=np.full(len(evalset.images), -1)))
     with (
-        sdk.load(colour_run / "student") as student,
+        sdk.load(colour_run / "student", budget_s=0) as student,
         pytest.raises(RecipeError, match="colours knows the label of no image; accuracy needs one"),
     ):
         resize.accuracy(student, read_evalset(tmp_path / "eval"))
@@ -191,6 +222,11 @@ def test_a_set_without_labels_has_no_accuracy(colour_run: Path, tmp_path: Path) 
         ([], "the following arguments are required: --photos; run: python -m benchmarks.resize --help"),
         (["--photos", "x", "--eval", "y"], "--eval needs a bundle that answers: give --bundle too; run: python"),
         (["--photos", "x", "--size", "7"], "--size must be 8 to 1080, got 7; run: python"),
+        (
+            ["--photos", "x", "--bundle", "y", "--resize", "area"],
+            "--resize is the bundle's own: leave it out, or --bundle",
+        ),
+        (["--photos", "x", "--resize", "lanczos"], "invalid choice: 'lanczos'"),
         (["--photos", "nowhere"], "a mosaic takes 24 photos, but nowhere holds 0"),
     ],
 )
@@ -231,5 +267,5 @@ def test_embeddings_of_real_photos_hold(embed: Callable[[Sequence[Frame]], np.nd
     for ways, reference in ((array_ways(frames, size), EXACT), (file_ways(frames, size), WHOLE)):
         vectors = {name: embed([call() for call in calls]) for name, calls in ways.items()}
         cosine = {name: (rows * vectors[reference]).sum(axis=1).mean() for name, rows in vectors.items()}
-        assert min(cosine.get(OURS, 1), cosine.get(REDUCED, 1)) >= 0.995, cosine
+        assert min(cosine.get(OURS, 1), cosine.get(READ, 1)) >= 0.995, cosine
         assert cosine.get(LINEAR, 0) < 0.99  # so the measure tells

@@ -14,8 +14,10 @@ from compress.draft import ImageSpec, ModelFiles, TextSpec
 from compress.engines import FAMILIES, cpu_targets, parse_variant
 from compress.export import export_model
 from compress.golden_samples import Contents, gaps, golden_questions
+from compress.quantizers import Job
+from compress.trt_variants import make_variant
 from runtimes import GateFailed, Unavailable
-from sdk.golden import verify
+from sdk.golden import output_error, verify
 from sdk.student import load
 from sdk.text import Tokenizer
 from tests.bundles import ANSWERS, COLOURS, DIM, LENGTH, SIZE, build, colour_frame, tokenizer_json
@@ -89,6 +91,7 @@ def test_families_are_ordered_by_clear_differences_only() -> None:
 
 def test_variant_names_say_precision_and_family() -> None:
     assert parse_variant("int8") == ("int8", FAMILIES)
+    assert parse_variant("fp32") == ("fp32", (*FAMILIES, "trt"))
     assert parse_variant("fp16-trt") == ("fp16", ("trt",))
 
 
@@ -197,6 +200,25 @@ def test_a_bundle_that_answers_proves_itself_on_both_engines(answering: ModelFil
     for one, two in zip(*answers.values(), strict=True):
         assert one.label in SHAPE.answers
         assert one.score == pytest.approx(two.score, abs=0.05), "where there is bf16, it is what OpenVINO takes"
+
+
+def test_a_variant_for_an_engine_that_is_not_here_proves_itself_on_those_that_are(
+    answering: ModelFiles, tmp_path: Path
+) -> None:
+    made = tmp_path / "image.fp16-trt.onnx"
+    make_variant("fp16-trt", Job(answering.graphs["image"]["fp32"], made, [], (), attention=False))
+    graphs = {tower: dict(answering.graphs[tower]) for tower in ("image", "text")}
+    graphs["image"]["fp16-trt"] = made
+    bundle = assemble(dataclasses.replace(answering, fusion=None, graphs=graphs), contents(), tmp_path / "bundle")
+    spec = bundle.graph("image", "fp16-trt")
+    assert (spec.stored, spec.families, spec.opset) == ("fp16", ("trt",), 19)
+    assert set(bundle.graph("image", "fp32").families) == {"ov", "ort", "trt"}
+    assert bundle.graph("image", "fp32").families[-1] == "trt", "it was not timed"
+    exact, half = (bundle.golden[f"out/image/{variant}/embedding"] for variant in ("fp32", "fp16-trt"))
+    assert half.shape == exact.shape
+    assert output_error("embedding", half, exact) < 1e-3
+    assert "*" in bundle.manifest.tolerance["image"]["fp16-trt"]
+    assert not [each for each in verify(bundle) if "fp16-trt" in each.subject], "nothing here opens it"
 
 
 def test_a_bundle_without_a_fusion_does_not_ask(answering: ModelFiles, tmp_path: Path) -> None:

@@ -239,10 +239,14 @@ def test_a_ruined_class_is_found_though_the_average_is_fine(mended: Draft, plant
 def test_the_ruined_layer_is_put_back_and_that_is_enough(mended: Draft, planted: Planted) -> None:
     assert mended.metrics["gate.attempt"] == f"restored 1 layer: image {planted.layer}"
     assert mended.metrics["gate.n"] == 353
+    last = json.loads((mended.folder / "attempts.json").read_text(encoding="utf-8"))[-1]
     for on in ("ov:cpu", "ort:cpu"):
         assert mended.metrics[f"gate.{on}.drop"] < 5
         assert mended.metrics[f"gate.{on}.drop_low"] <= mended.metrics[f"gate.{on}.drop"]
-        assert mended.metrics[f"gate.{on}.class_p"] >= 0.05
+        # Answers are not tested here, and 11 of one among thousands may be lost.
+        classes = {loss["name"]: loss["p"] for loss in last["engines"][on]["classes"] if loss["kind"] == "class"}
+        assert planted.label in classes
+        assert min(classes.values()) >= 0.05
     assert mended.student is not None
     graph = mended.student.graphs["image"]["int8"]
     model = onnx.load(str(graph))

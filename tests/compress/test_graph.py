@@ -1,6 +1,8 @@
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import onnx
@@ -10,10 +12,11 @@ from onnx import TensorProto, helper, numpy_helper
 from torch import Tensor, nn
 
 import runtimes
-from compress import graph
+from compress import candidates, folding, graph
 from compress.export import count_macs, graph_spec, save_graph
 from compress.quantizers import Job, quantizer
 from runtimes import RecipeError
+from sdk.onnx_scan import check_onnx
 
 
 class Reshaping(nn.Module):
@@ -87,6 +90,26 @@ class SamePadding(nn.Module):
         return pixels.mean((2, 3))
 
 
+class Patches(nn.Module):
+    """A vision transformer's beginning and windows as other libraries write them: a class token per image, patches in
+    a row, and attention in windows that are folded into the batch."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.patches, self.first = nn.Conv2d(3, 8, 4, 4), nn.Parameter(torch.randn(1, 1, 8))
+        self.mix, self.top = nn.Linear(8, 8), nn.Linear(8, 8)
+
+    def forward(self, image: Tensor) -> Tensor:
+        found = self.patches(image.to(torch.float32).permute(0, 3, 1, 2) / 255)
+        count, channels, height, width = found.shape
+        windows = found.reshape(count, channels, height // 2, 2, width // 2, 2).permute(0, 2, 4, 3, 5, 1)
+        mixed = self.mix(windows.reshape(-1, 4, channels)).softmax(1)
+        back = mixed.reshape(count, height // 2, width // 2, 2, 2, channels).permute(0, 5, 1, 3, 2, 4)
+        tokens = (found + back.reshape(count, channels, height, width)).flatten(2).transpose(1, 2)
+        tokens = torch.cat([self.first.expand(count, -1, -1), tokens], 1)
+        return self.top(tokens)[:, 0] + self.top(tokens).mean(1)
+
+
 @pytest.fixture
 def lookup(tmp_path: Path) -> tuple[onnx.ModelProto, Path]:
     module = Reshaping()
@@ -115,6 +138,58 @@ def test_tidy_leaves_no_shape_arithmetic_and_the_same_numbers(
     save_graph(model, tmp_path / "tidy.onnx")
     for on in ("ort:cpu", "ov:cpu"):
         assert np.abs(run(tmp_path / "tidy.onnx", {"ids": ids}, on) - before).max() < 1e-5
+
+
+def test_class_tokens_flat_patches_and_windows_keep_their_numbers(tmp_path: Path) -> None:
+    """A size that windows were folded into is not the batch, nor are the two sizes in front of a flattened one."""
+    path = tmp_path / "patches.onnx"
+    model = exported(Patches(), torch.zeros(2, 16, 16, 3, dtype=torch.uint8), "image", path)
+    assert {"ConstantOfShape", "Shape", "Expand"} <= kinds(model)
+    frames = np.random.default_rng(0).integers(0, 256, (5, 16, 16, 3), dtype=np.uint8)
+    before = run(path, {"image": frames})
+    graph.tidy(model)
+    save_graph(model, tmp_path / "tidy.onnx")
+    check_onnx(tmp_path / "tidy.onnx")
+    stored = {tensor.name: numpy_helper.to_array(tensor).tolist() for tensor in model.graph.initializer}
+    targets = [stored.get(node.input[1]) for node in model.graph.node if node.op_type == "Reshape"]
+    assert [0, 8, -1] in targets
+    assert all(target is None or target[0] != 2 for target in targets)
+    for on in ("ort:cpu", "ov:cpu"):
+        assert np.abs(run(tmp_path / "tidy.onnx", {"image": frames}, on) - before).max() < 1e-5
+
+
+@pytest.mark.filterwarnings("ignore::torch.jit.TracerWarning")
+@pytest.mark.parametrize("name", ["clip", "siglip", "vit"])
+def test_image_towers_of_transformers_pass_the_scan(name: str, tmp_path: Path) -> None:
+    import transformers as hf
+
+    shape = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2, "num_attention_heads": 2}
+    shape |= {"image_size": 32, "patch_size": 8}
+    made = {
+        "clip": lambda: hf.CLIPVisionModelWithProjection(hf.CLIPVisionConfig(**shape, projection_dim=24)),
+        "siglip": lambda: hf.SiglipVisionModel(hf.SiglipVisionConfig(**shape)),
+        "vit": lambda: hf.ViTModel(hf.ViTConfig(**shape)),
+    }[name]()
+
+    class Pixels(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.tower = made
+
+        def forward(self, image: Tensor) -> Tensor:
+            out = self.tower(pixel_values=(image.to(torch.float32) / 255).permute(0, 3, 1, 2))
+            return out.image_embeds if name == "clip" else out.pooler_output
+
+    path = tmp_path / "tower.onnx"
+    model = exported(Pixels(), torch.zeros(2, 32, 32, 3, dtype=torch.uint8), "image", path)
+    frames = np.random.default_rng(0).integers(0, 256, (3, 32, 32, 3), dtype=np.uint8)
+    before = run(path, {"image": frames})
+    graph.tidy(model)
+    model.graph.output[0].type.tensor_type.shape.dim[1].dim_value = before.shape[1]
+    save_graph(model, tmp_path / "tidy.onnx")
+    check_onnx(tmp_path / "tidy.onnx")
+    for on in ("ort:cpu", "ov:cpu"):
+        assert np.abs(run(tmp_path / "tidy.onnx", {"image": frames}, on) - before).max() < 1e-4
 
 
 def test_padding_goes_into_the_convolution(tmp_path: Path) -> None:
@@ -195,7 +270,7 @@ def test_quantizers_write_integer_graphs_both_engines_run(pixels: Path, tmp_path
 
 
 def test_unknown_quantizer() -> None:
-    with pytest.raises(RecipeError, match=r"there is no quantizer named 'magic'.*nncf_ptq, ort_static"):
+    with pytest.raises(RecipeError, match=r"there is no quantizer named 'magic'.*nncf_ptq, ort_static, ort_symmetric"):
         quantizer("magic")
 
 
@@ -226,7 +301,27 @@ def test_unsigned_activations_are_the_same_numbers(tmp_path: Path) -> None:
     assert (run(tmp_path / "signed.onnx", feed) == run(tmp_path / "unsigned.onnx", feed)).all()
 
 
-def test_a_float_weight_behind_q_dq_is_found() -> None:
+def test_a_part_of_a_shape_is_not_taken_for_the_whole() -> None:
+    """Place 1 of the sizes from the second on is the third size: 5 here, and not 3."""
+    nodes = [
+        helper.make_node("Shape", ["x"], ["sizes"], start=1),
+        helper.make_node("Gather", ["sizes", "place"], ["size"]),
+    ]
+    made = helper.make_graph(
+        nodes,
+        "g",
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, ["batch", 3, 5])],
+        [helper.make_tensor_value_info("size", TensorProto.INT64, [])],
+        [numpy_helper.from_array(np.array(1, np.int64), "place")],
+    )
+    model = helper.make_model(made, opset_imports=[helper.make_opsetid("", 17)])
+    folding.fold_shapes(model)
+    known = {tensor.name: int(numpy_helper.to_array(tensor)) for tensor in model.graph.initializer}
+    assert known.get("size", 5) == 5
+
+
+def behind_q_dq() -> onnx.ModelProto:
+    """A float weight that a quantizer left behind."""
     weights = {"w": np.ones((4, 4), np.float32), "s": np.array(0.1, np.float32), "z": np.array(0, np.int8)}
     made = helper.make_graph(
         [helper.make_node("QuantizeLinear", ["w", "s", "z"], ["q"], "bad")],
@@ -235,7 +330,16 @@ def test_a_float_weight_behind_q_dq_is_found() -> None:
         [helper.make_tensor_value_info("q", TensorProto.INT8, [4, 4])],
         [numpy_helper.from_array(a, n) for n, a in weights.items()],
     )
-    assert graph.float_weight_quantizers(helper.make_model(made)) == ("bad",)
+    return helper.make_model(made)
+
+
+def test_a_float_weight_behind_q_dq_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert graph.float_weight_quantizers(behind_q_dq()) == ("bad",)
+    onnx.save(behind_q_dq(), str(tmp_path / "source.onnx"))
+    copying = SimpleNamespace(quantize=lambda job: shutil.copy(job.source, job.out))
+    monkeypatch.setattr(candidates, "quantizer", lambda name: copying)
+    with pytest.raises(RecipeError, match="copying left float weights behind 1 QuantizeLinear nodes of text"):
+        candidates.choose("text", tmp_path / "source.onnx", ([], []), ("copying",), 0.01, tmp_path)
 
 
 def test_macs_and_params_by_hand(pixels: Path) -> None:

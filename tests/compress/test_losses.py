@@ -10,6 +10,7 @@ from compress.losses import (
     answer_loss,
     cosines,
     feature_loss,
+    interactive_loss,
     label_loss,
     max_margin_loss,
     multi_positive_info_nce,
@@ -99,3 +100,20 @@ def test_label_loss_is_the_devices_softmax_over_labels() -> None:
     wrong = -math.log(1 / (math.exp(4) + 1))
     assert label_loss(logits, label, 0.5).item() == pytest.approx(0.75 * right + 0.25 * wrong, abs=1e-6)
     assert label_loss(logits, torch.full((3,), -1), 0.0).item() == 0
+
+
+def test_interactive_loss_crosses_student_and_teacher() -> None:
+    """Row 0 of `images`: the student's image among the teacher's captions; column 0 of `texts`: the student's caption
+    among the teacher's images. The other directions count nothing."""
+    images, texts = torch.tensor([[2.0, 0.0], [1.0, 1.0]]), torch.tensor([[3.0, 1.0], [0.0, 1.0]])
+    looking = [math.log(1 + math.exp(-2)), math.log(2)]
+    found = [math.log(1 + math.exp(-3)), math.log(2)]
+    wanted = (sum(looking) / 2 + sum(found) / 2) / 2
+    assert interactive_loss(images, texts, torch.eye(2)).item() == pytest.approx(wanted, abs=1e-6)
+
+
+def test_interactive_loss_shares_and_leaves_out() -> None:
+    images, texts = torch.tensor([[1.0, 1.0, 5.0]]), torch.zeros(1, 3)
+    one = interactive_loss(images, texts, torch.tensor([[1, 1, -1]]))
+    assert one.item() == pytest.approx(math.log(2) / 2, abs=1e-6), "one image: its captions find it at once"
+    assert interactive_loss(images, texts, torch.full((1, 3), -1)).item() == 0

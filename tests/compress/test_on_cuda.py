@@ -165,7 +165,7 @@ def test_a_student_learns_on_one_device(
         shape = dataclasses.replace(SHAPE, answers=corpus.answers)
         monkeypatch.setattr(distilling, "load_model", really(lambda _: small_model(shape)))
     with nowhere(device):
-        task = Distilling(DISTILL, student, corpus, store, draft)
+        task = Distilling(DISTILL, student, corpus, store, dataclasses.replace(draft, teacher=student))
         for step in range(DISTILL.text_every):  # with texts and questions, and without
             back(task.loss(step), task.model, device)
 

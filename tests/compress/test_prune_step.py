@@ -19,16 +19,17 @@ from compress.draft import DatasetSpec, Draft, ModelFiles
 from compress.image_student import Photos, meet_teacher
 from compress.models.dual_encoder import count, load_model, to_input
 from compress.models.text import minilm
-from compress.prepared import prepared
 from compress.questions import tokens
 from compress.steps.distill import Distill
 from compress.steps.embed import Embed
 from compress.steps.prune import Prune
 from compress.steps.teach import Teach
-from compress.store import Header, identity, open_store, write_store
+from compress.store import Header, identity, open_store
+from compress.views import views
 from runtimes import RecipeError
 from sdk.golden import unit_rows
 from tests.small_models import LEFT_OUT, SHAPE, save_small, small_model
+from tests.stores import write_store
 from tests.tiny import few_images
 
 DATA = DatasetSpec("easy_vqa", {"val_images": 50})
@@ -200,9 +201,9 @@ def test_another_tower_starts_near_the_teacher_and_can_be_cut(teacher_draft: Dra
     corpus = open_dataset(DATA.name, DATA.fields).load()
     store = open_store(teacher_draft.store, identity(teacher_draft.teacher), corpus.fingerprint)
     model = load_model(files)
-    frames = prepared(corpus.train.images, 64, tmp_path, "read")
-    photos = Photos(frames, store, 64, (files.image.mean, files.image.std))
-    meet_teacher(model.image, photos, np.arange(len(frames)))
+    seen = views(corpus.train.images, (teacher_draft.teacher.image, files.image), (Augment(), 0, 0), tmp_path, "read")
+    photos = Photos(seen, store, (files.image.mean, files.image.std))
+    meet_teacher(model.image, photos, np.arange(len(seen.plain)))
     with torch.no_grad():
         vectors = torch.nn.functional.normalize(model.encode_image(photos.batch(np.arange(32))), dim=1)
     assert float((vectors * torch.from_numpy(store.train[0][:32].copy())).sum(1).mean()) > 0.3
@@ -281,6 +282,17 @@ def test_other_sizes_and_fresh_weights_are_tried_before_any_work() -> None:
         Prune(inherit=False).check_after([teach])
     with pytest.raises(RecipeError, match=r"embed\.train_size is of all views but the first; set embed\.views to 2"):
         Embed(train_size=64, views=1)
+
+
+def test_a_student_that_sees_more_than_the_views_show_is_refused() -> None:
+    lite = {"image": "efficientnet_lite0"}
+    teach, asked = Teach(**lite, size=64), Prune(**lite, size=96)  # type: ignore[arg-type]
+    asked.check_after([teach, Embed(views=1)])
+    asked.check_after([teach, Embed(augment=Augment(source=1.5))])
+    with pytest.raises(
+        RecipeError, match=r"prune\.size is 96, and views are cut of frames of 64 pixels, .*; raise embed\.augment\.sou"
+    ):
+        asked.check_after([teach, Embed()])
 
 
 def test_one_view_has_no_other_size(student: tuple[ModelFiles, Draft]) -> None:

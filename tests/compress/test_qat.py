@@ -40,10 +40,11 @@ from compress.models.dual_encoder import (
 )
 from compress.models.pruned import leave_out
 from compress.prepared import prepared
-from compress.store import Header, identity, write_store
+from compress.store import Header, identity
 from runtimes import RecipeError
 from sdk.golden import unit_rows
 from tests.small_models import LEFT_OUT
+from tests.stores import write_store
 
 ENGINES = ("ov:cpu", "ort:cpu")
 HALF = (0.5, 0.5, 0.5)

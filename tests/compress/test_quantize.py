@@ -7,9 +7,10 @@ import onnx
 import pytest
 
 import runtimes
+from compress.candidates import choose, pick
 from compress.export import export_model
 from compress.graph import float_weight_quantizers
-from compress.steps.quantize import Quantize, pick
+from compress.steps.quantize import Quantize
 from runtimes import RecipeError
 from sdk.golden import output_error
 from tests.small_models import ANSWERS, save_small, small_model
@@ -31,8 +32,9 @@ def test_pick_takes_the_nearest_when_none_is_near_enough() -> None:
     ("fields", "text"),
     [
         ({"quantizers": ("magic",)}, "there is no quantizer named 'magic'"),
-        ({"quantizers": ()}, r"quantize\.quantizers is empty; choose from: nncf_ptq, ort_static"),
+        ({"quantizers": ()}, r"quantize\.quantizers is empty; choose from: nncf_ptq, ort_static, ort_symmetric"),
         ({"samples": 0}, "samples and held_out must be at least 1"),
+        ({"variants": ("int4-trt",)}, "quantize.variants has no 'int4-trt'; choose from: fp16-trt, int8-trt"),
     ],
 )
 def test_fields_are_checked(fields: dict[str, object], text: str) -> None:
@@ -51,7 +53,7 @@ def test_a_quantizer_that_leaves_float_weights_behind_is_refused(
         r"^ort_static left float weights behind 2 QuantizeLinear nodes of fusion; leave it out of quantize\.quantizers$"
     )
     with pytest.raises(RecipeError, match=said):
-        Quantize(quantizers=("ort_static",))._choose("fusion", source, (rows[:8], rows[8:]), tmp_path)
+        choose("fusion", source, (rows[:8], rows[8:]), ("ort_static",), 0.02, tmp_path)
 
 
 def questions(count: int) -> list[dict[str, np.ndarray]]:
@@ -69,12 +71,11 @@ def questions(count: int) -> list[dict[str, np.ndarray]]:
 
 def test_the_fusion_is_quantized_as_every_other_tower(tmp_path: Path) -> None:
     source = export_model(save_small(small_model(), tmp_path / "m"), tmp_path)["fusion"]
-    (tmp_path / "student").mkdir()
     rows = questions(24)
-    chosen, measured = Quantize()._choose("fusion", source, (rows[:16], rows[16:]), tmp_path)
-    assert chosen == tmp_path / "student/fusion.int8.onnx"
-    assert not list(tmp_path.glob("fusion.*_*.onnx")), "what was not chosen is gone"
+    chosen, measured = choose("fusion", source, (rows[:16], rows[16:]), Quantize().quantizers, 0.01, tmp_path)
     best = measured["fusion.chosen"]
+    assert chosen == tmp_path / f"fusion.{best}.onnx"
+    assert list(tmp_path.glob("fusion.*_*.onnx")) == [chosen], "what was not chosen is gone"
     assert {f"fusion.{best}.{figure}" for figure in ("distance", "slowness", "ms.ov:cpu", "ms.ort:cpu")} <= set(
         measured
     )

@@ -10,7 +10,7 @@ import pytest
 from compress.draft import DatasetSpec, Draft, Pace
 from compress.recipe import load_recipe
 from compress.report import fill_readme, main, markdown, write_report
-from compress.step_tables import candidate_rows, step_rows, training_rows
+from compress.step_tables import candidate_rows, proof_rows, step_rows, training_rows
 from compress.tables import accuracy_rows, baseline_rows, main_rows
 from runtimes import RecipeError
 
@@ -74,6 +74,32 @@ def run(tmp_path: Path) -> Path:
     return tmp_path
 
 
+PROOF = {"texts": 219, "tokens": 1.0, "images": 100, "cosine_min": 0.9999996, "cosine_mean": 1.0, "read": 60}
+PROOF |= {"text_cosine_min": 0.9999991, "text_cosine_mean": 0.9999998, "score_error": 2.34e-6}
+
+
+def test_a_teacher_that_is_a_checkpoint_is_compared_in_a_table_of_its_own(run: Path) -> None:
+    report = json.loads((run / "report.json").read_text())
+    assert len(proof_rows(report["steps"])) == 1 and "the checkpoint?" not in markdown(report)
+    report["steps"] |= {f"teach.parity.{name}": value for name, value in PROOF.items()}
+    assert proof_rows(report["steps"])[1:] == [
+        ("token ids", "219 texts", "100.00% equal", "all"),
+        ("vectors of images", "100 images", "cosine at least 0.9999996, mean 1.0000000", "0.9995"),
+        ("vectors of texts", "60 texts", "cosine at least 0.9999991, mean 0.9999998", "0.9995"),
+        ("probabilities", "100 images, 60 texts", "differ by 2.3e-06 at most", "0.001"),
+    ]
+    report["steps"]["teach.parity.default_error"] = 0.0109
+    row = (
+        "probabilities, its library's default resize",
+        "100 images, 60 texts",
+        "differ by 1.1e-02 at most",
+        "not asked",
+    )
+    assert proof_rows(report["steps"])[-1] == row
+    assert "## Is the teacher the checkpoint?" in markdown(report)
+    assert step_rows(report)[1] == ("teach", "3", "val_top1 0.9877")
+
+
 def test_each_step_has_one_row_and_quantizers_have_their_own_table(run: Path) -> None:
     report = json.loads((run / "report.json").read_text())
     assert step_rows(report)[1:] == [
@@ -90,6 +116,14 @@ def test_each_step_has_one_row_and_quantizers_have_their_own_table(run: Path) ->
     assert "## Quantizers that were tried" in text
     assert "The test split is used by [pack] only, after every choice was made." in text
     assert "1 of 2 tokenize without an unknown token (kiosk, quokka)" in text
+
+
+def test_the_row_of_embed_says_what_was_there_before(run: Path) -> None:
+    report = json.loads((run / "report.json").read_text())
+    report["seconds"]["embed"] = 5.0
+    report["steps"]["embed.vectors"] = 30
+    report["embedded"] = {"new": 10, "kept": 20}
+    assert step_rows(report)[-1] == ("embed", "5", "vectors 30, new 10, kept 20")
 
 
 def test_each_training_has_its_pace(run: Path) -> None:

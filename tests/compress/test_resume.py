@@ -154,7 +154,7 @@ def test_it_ends_with_the_figures_of_an_uninterrupted_run(killed: Killed, short_
 
 def test_nothing_half_made_is_left(killed: Killed) -> None:
     assert sorted(path.name for path in (killed.out / ".work").iterdir()) == sorted(
-        ["images", *(f"{number:02d}-{step}" for number, step in enumerate(STEPS, 1))]
+        ["images", "store", *(f"{number:02d}-{step}" for number, step in enumerate(STEPS, 1))]
     )
     left = {path.name for path in killed.out.iterdir()} - {".work", ".pupil.json"}
     assert left == {*PUBLISHED}

@@ -21,10 +21,11 @@ from compress.report import write_report
 from compress.steps.gate import Gate
 from compress.steps.pack import Pack
 from compress.steps.quantize import Quantize
-from compress.store import Header, identity, write_store
+from compress.store import Header, identity
 from sdk.bundle import open_bundle
 from tests.photos import GROCERIES, grocery_shop
 from tests.small_models import SHAPE, save_small, small_model
+from tests.stores import write_store
 
 COUNTS = {"train": 8, "val": 6, "test": 6}  # photos of each of three classes
 SHARE = 0.25

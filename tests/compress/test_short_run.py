@@ -98,7 +98,7 @@ def test_the_student_is_small(report: dict[str, Any]) -> None:
 def test_unseen_words_tokenize(report: dict[str, Any], out: Path) -> None:
     assert len(report["words"]) == 10
     assert set(report["words"].values()) == {0}
-    with sdk.load(out / "student") as student:
+    with sdk.load(out / "student", budget_s=0) as student:
         frame = out / "eval/images/0.png"
         by_label = {a.label: a.unknown for a in student.task("classify")(frame, ["a submarine", "漢字 漢字"], 2)}
         assert by_label["a submarine"] == 0

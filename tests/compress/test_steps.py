@@ -15,10 +15,11 @@ from compress.draft import Draft
 from compress.models.text import minilm
 from compress.recipe import Recipe
 from compress.steps import StepDone, check_steps, run_steps
-from compress.steps.embed import HELD_OUT_WORDS, Embed, possible_phrases, view_seed
+from compress.steps.embed import HELD_OUT_WORDS, Embed, possible_phrases
 from compress.steps.pack import Pack
 from compress.steps_from import take_steps
 from compress.store import Header, Store
+from compress.views import view_seed
 from runtimes import RecipeError
 from tests.tiny import few_images, tiny_recipe
 
@@ -134,7 +135,11 @@ def test_the_key_follows_sources_versions_and_engines(tmp_path: Path, monkeypatc
     (tmp_path / "compress/b.toml").write_text("y")
     assert len({first, second, installed.sources_hash(tmp_path)}) == 3
 
+    with pytest.raises(OSError, match="nothing"):
+        installed.made_by(("compress/nothing.py",), ())
+
     def fresh() -> str:
+        installed.made_by.cache_clear()
         return installed.environment.__wrapped__()
 
     now = fresh()
@@ -145,6 +150,7 @@ def test_the_key_follows_sources_versions_and_engines(tmp_path: Path, monkeypatc
     with monkeypatch.context() as patch:
         patch.setattr(installed.runtimes, "targets", tuple)
         assert len({now, other, fresh()}) == 3
+    assert fresh() == now
 
 
 @dataclasses.dataclass(frozen=True)
@@ -168,13 +174,16 @@ class Named(Note):
 
 @pytest.mark.parametrize("file", [".work/01-test_steps/report", "student/bundle.json"])
 def test_a_step_whose_files_changed_runs_again(tmp_path: Path, file: str) -> None:
-    out = tmp_path / "run"
+    """And says which one."""
+    out, said = tmp_path / "run", list[tuple[str, str]]()
     short = dataclasses.replace(tiny_recipe(tmp_path), steps=(Note(),))
     assert ran(short, out)[1] == ["test_steps"]
     assert ran(short, out)[1] == []
     for spoil in (lambda: (out / file).write_text("y"), (out / file).unlink):
         spoil()
-        assert ran(short, out)[1] == ["test_steps"]
+        said.clear()
+        run_steps(short, out, True, on_start=lambda *told: said.append(told))
+        assert said == [("test_steps", f"{out.resolve() / file} is no longer what was made, again")]
         assert (out / file).read_text() == "x"
 
 
@@ -230,6 +239,9 @@ def test_without_resume_everything_runs_and_gives_the_same(tmp_path: Path) -> No
     second, steps = ran(tiny_recipe(tmp_path), tmp_path / "a", resume=False)
     assert steps == ["teach", "embed", "prune", "distill"]
     assert first.metrics == second.metrics
+    vectors = first.metrics["embed.vectors"]
+    assert first.embedded == {"new": vectors, "kept": 0}
+    assert second.embedded == {"new": 0, "kept": vectors}, "the same teacher said it before"
 
 
 def test_an_interrupted_step_leaves_only_a_tmp_folder_which_the_next_run_removes(

@@ -2,15 +2,19 @@
 
 import dataclasses
 import json
+import os
+import shutil
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from compress import file_hash
 from compress.augment import Augment
 from compress.draft import FusionSpec, ImageSpec, ModelFiles, TextSpec
-from compress.store import Header, identity, open_store, write_store
+from compress.store import Header, identity, open_store
 from runtimes import RecipeError
+from tests.stores import write_store
 
 HEADER = Header("t" * 64, "d" * 64, 3, 32, Augment(shift=0.1), 14.5, ("a", "b"), 1)
 ASKED = dataclasses.replace(HEADER, answers=("yes", "no", "teal"))
@@ -42,6 +46,37 @@ def test_what_goes_in_comes_out(folder: Path) -> None:
     assert isinstance(store.train, np.memmap)
     assert store.answers is None
     assert not (folder / "answers.npy").exists()
+
+
+def test_half_the_bytes_are_read_as_float32(tmp_path: Path) -> None:
+    write_store(tmp_path / "store", dataclasses.replace(ASKED, dtype="float16"), arrays())
+    store = open_store(tmp_path / "store", ASKED.teacher, ASKED.data)
+    assert (store.header.dtype, store.train.dtype, store.val.dtype) == ("float16", np.float16, np.float32)
+    rows = np.array([3, 0])
+    vectors, logits = store.vectors(1, rows), store.logits(0, rows)
+    assert vectors.dtype == logits.dtype == np.float32
+    assert np.array_equal(vectors, arrays()["train"].astype(np.float16)[1, rows])
+    assert np.allclose(vectors, arrays()["train"][1, rows], rtol=5e-4)
+    assert np.allclose(logits, arrays()["answers"][0, rows], rtol=5e-4)
+
+
+def test_it_is_read_once_until_it_changes(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    read: list[str] = []
+    whole = file_hash.sha256_of
+    monkeypatch.setattr(file_hash, "sha256_of", lambda file: (read.append(file.name), whole(file))[1])
+    other = shutil.copytree(folder, folder.with_name("other"))
+    open_store(other, HEADER.teacher, HEADER.data)
+    open_store(other, HEADER.teacher, HEADER.data)
+    assert read == ["train.npy", "val.npy", "texts.npy"]
+    status = (other / "val.npy").stat()
+    os.utime(other / "val.npy", ns=(status.st_atime_ns, status.st_mtime_ns + 1))
+    open_store(other, HEADER.teacher, HEADER.data)
+    assert read[3:] == ["val.npy"]
+
+
+def test_without_answers_there_are_no_logits(folder: Path) -> None:
+    with pytest.raises(TypeError, match="the store holds no answers"):
+        open_store(folder, HEADER.teacher, HEADER.data).logits(0, np.array([0]))
 
 
 def test_answers_are_one_more_array(asked: Path) -> None:
@@ -116,7 +151,7 @@ def test_a_cut_array_is_refused(folder: Path) -> None:
     ("text", "why"),
     [
         ("", "cannot be read: Expecting value"),
-        *((text, "is not a store header of format 2") for text in ("[]", "{}", json.dumps({"format": 1}))),
+        *((text, "is not a store header of format 4") for text in ("[]", "{}", json.dumps({"format": 1}))),
     ],
 )
 def test_a_foreign_header_is_refused(folder: Path, text: str, why: str) -> None:
@@ -129,5 +164,5 @@ def test_a_foreign_header_is_refused(folder: Path, text: str, why: str) -> None:
 def test_a_header_of_another_format_is_refused(folder: Path) -> None:
     table = json.loads((folder / "header.json").read_text())
     (folder / "header.json").write_text(json.dumps({**table, "format": 1}))
-    with pytest.raises(RecipeError, match=r"header\.json is not a store header of format 2; remove the folder"):
+    with pytest.raises(RecipeError, match=r"header\.json is not a store header of format 4; remove the folder"):
         open_store(folder, HEADER.teacher, HEADER.data)

@@ -18,7 +18,7 @@ import numpy as np
 import pytest
 import torch
 
-from compress import distill, image_student, qat, study, study_measure
+from compress import distill, qat, study, study_measure, views
 from compress.augment import Augment
 from compress.data import open_dataset
 from compress.distilling import Distilling
@@ -320,7 +320,7 @@ def test_what_is_held_out_is_never_learnt_from(
         seen.extend(chosen.tolist())
         return np.zeros((len(chosen), 32, 32, 3), np.uint8)
 
-    monkeypatch.setattr("compress.distilling.augment_batch", noted)
+    monkeypatch.setattr("compress.views.augment_batch", noted)
     whole, part = lesson(epochs=4), lesson(epochs=8, hold_out=0.5)
     assert (whole.steps, part.steps) == (4 * 4, 8 * 2)
     for task, most in ((whole, 3 * TRAIN), (part, 3 * TRAIN // 2)):
@@ -347,13 +347,13 @@ def test_nor_do_pruning_and_quantizing_see_it(out: Path, tmp_path: Path, monkeyp
     left_out = set(held_out(corpus.train.label, 0.25).tolist())
     assert len(left_out) == 3 * TRAIN // 4
     seen: set[int] = set()
-    really = image_student.augment_batch
+    really = views.augment_batch
 
     def noted(frames: np.ndarray, rows: np.ndarray, *more: Any) -> np.ndarray:
         seen.update(rows.tolist())
         return really(frames, rows, *more)
 
-    monkeypatch.setattr(image_student, "augment_batch", noted)
+    monkeypatch.setattr(views, "augment_batch", noted)
     lcnet = {"model": "lcnet_050"}
     after = Prune(image="timm_image", image_options=lcnet, image_params=0.9, samples=128, hold_out=0.25).run(draft)
     assert after.hold_out == 0.25
@@ -414,7 +414,7 @@ def test_training_with_rounding_in_any_case_leaves_out_what_is_held_out(
 
     seen: list[int] = []
     sizes: set[tuple[int, int]] = set()
-    really = qat.augment_batch
+    really = views.augment_batch
 
     def noted(frames: np.ndarray, rows: np.ndarray, augment: Augment, size: int, seed: int, view: int) -> np.ndarray:
         seen.extend(rows.tolist())
@@ -426,7 +426,7 @@ def test_training_with_rounding_in_any_case_leaves_out_what_is_held_out(
             loss_of(at)
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(qat, "augment_batch", noted)
+    monkeypatch.setattr(views, "augment_batch", noted)
     monkeypatch.setattr(qat, "train", stops)
     with pytest.raises(
         RecipeError, match=r"training with rounding needs 64 train images, and there are 54; leave it out"

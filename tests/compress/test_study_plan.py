@@ -201,10 +201,14 @@ def test_the_students_that_are_shipped_are_on_the_front_of_grocery() -> None:
     """Their shapes are rows; beside them stands what only depth costs, and only the size of crops."""
     rows = row_recipes(load_study("grocery_front"))
     prune, distill = ({name: recipe.steps[at] for name, recipe in rows.items()} for at in (2, 3))
-    shipped = {"grocery": "lite0, 224 px", "grocery-xs": "lite0 less 2 blocks, cut to 0.6, 192 px"}
+    shipped = {
+        "grocery": "teacher cut to 0.75, 240 px",
+        "grocery-xs": "teacher less 4 blocks, cut to 0.42, 192 px",
+    }
     for name, row in shipped.items():
         own = load_recipe(name)
         assert prune[row] == dataclasses.replace(own.steps[2], hold_out=0.2)
         assert distill[row] == dataclasses.replace(own.steps[3], epochs=4)
-    assert prune["lite0 less 4 blocks, 224 px"] == dataclasses.replace(prune["lite0, 224 px"], image_blocks=4)
-    assert prune["lite0, 224 px, crops of 152"] == prune["lite0, 224 px"]
+    whole = prune["teacher cut to 0.65, 224 px"]
+    assert prune["teacher less 2 blocks, cut to 0.65, 224 px"] == dataclasses.replace(whole, image_blocks=2)
+    assert prune["lite0, 224 px, crops of 192"] == prune["lite0, 224 px"]

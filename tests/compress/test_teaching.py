@@ -45,7 +45,7 @@ TEACH = Teach(
     label=1.0,
     classifier=0.5,
     smoothing=0.1,
-    augment=Augment(rotate=False, crop=0.5, source=64, brightness=0.2, contrast=0.2, saturation=0.2),
+    augment=Augment(rotate=False, crop=0.5, source=4 / 3, brightness=0.2, contrast=0.2, saturation=0.2),
 )
 
 

@@ -13,6 +13,7 @@ import pytest
 
 import runtimes
 from runtimes import __main__ as doctor
+from runtimes._advice import advice, look
 from tests.graphs import probe_graph
 
 ROOT = Path(__file__).parents[2]
@@ -93,7 +94,7 @@ def test_two_packages_that_overwrite_each_other_are_named_with_the_command(tmp_p
 
 
 def test_one_onnxruntime_is_no_clash() -> None:
-    assert doctor.clashes() == []
+    assert list(advice(look())) == []
 
 
 @pytest.mark.parametrize("wrong", [0.5, np.nan, np.inf])

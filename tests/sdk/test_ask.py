@@ -28,7 +28,7 @@ each_target = pytest.mark.parametrize("on", HERE)
 
 @pytest.fixture(scope="module")
 def student(colours: Path) -> Iterator[Student]:
-    with sdk.load(colours) as loaded:
+    with sdk.load(colours, budget_s=0) as loaded:
         yield loaded
 
 
@@ -138,7 +138,7 @@ def test_what_is_remembered_is_bounded_in_bytes(
 
 
 def test_towers_wait_for_the_first_question(colours: Path) -> None:
-    with sdk.load(colours) as student:
+    with sdk.load(colours, budget_s=0) as student:
         student.classify(colour_frame("red"))
         assert student.ask(colour_frame("red"), []) == []
         assert list(student.ran_on) == ["image"]
@@ -150,7 +150,7 @@ def test_threads_ask_at_once(colours: Path, monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.setattr(ask_task, "_REMEMBERED", 3)  # so that threads also push each other's questions out
     frames = {colour: colour_frame(colour, size=32) for colour in NAMED}
     names = list(NAMED)
-    with sdk.load(colours) as student:
+    with sdk.load(colours, budget_s=0) as student:
 
         def look(thread: int) -> None:
             for turn in range(15):
@@ -184,7 +184,7 @@ def test_unknown_words_are_counted(student: Student) -> None:
 
 
 def test_a_long_question_is_cut_counted_and_said_once(colours: Path, caplog: pytest.LogCaptureFixture) -> None:
-    with sdk.load(colours) as student, caplog.at_level(logging.WARNING):
+    with sdk.load(colours, budget_s=0) as student, caplog.at_level(logging.WARNING):
         short, long, longer = student.ask(  # type: ignore[misc]
             colour_frame("red"), ["is it red?", "is it a blue wall ? is it red?", "red " * 20]
         )
@@ -246,7 +246,7 @@ def test_a_frame_that_cannot_be_used(student: Student) -> None:
 
 def test_a_bundle_that_was_not_made_for_questions(plain: Path, tmp_path: Path) -> None:
     message = "was not made for the task 'ask'; it does: classify, embed_images, embed_texts"
-    with sdk.load(plain) as student, pytest.raises(Unavailable, match=message):
+    with sdk.load(plain, budget_s=0) as student, pytest.raises(Unavailable, match=message):
         student.ask(colour_frame("red"), "is it red?")
     with sdk.load(damage(plain, tmp_path / "b", change=lambda t: t["tasks"].append("ask"))) as student:
         with pytest.raises(Unavailable, match="has no fusion tower, which the task 'ask' needs; ask its maker"):
@@ -262,7 +262,7 @@ def test_wrong_golden_logits_are_refused(colours: Path, tmp_path: Path, on: str)
         assert student.classify(colour_frame("red"))[0].label == "red"  # type: ignore[union-attr]
         with pytest.raises(VerifyError, match=rf"no target can run the fusion tower of .*: {on} fp32: answers leave"):
             student.ask(colour_frame("red"), "is it red?")
-    with sdk.load(path) as student:  # the other variant proves itself
+    with sdk.load(path, budget_s=0) as student:  # the other variant proves itself
         assert student.ask(colour_frame("red"), "what is it?").label == "red"  # type: ignore[union-attr]
         assert student.ran_on["fusion"].variant == "int8"
 
@@ -279,9 +279,10 @@ def test_wrong_golden_tokens_are_refused(colours: Path, tmp_path: Path, on: str)
 @pytest.mark.parametrize("value", [np.nan, np.inf])
 def test_logits_that_are_no_numbers_are_refused(colours: Path, monkeypatch: pytest.MonkeyPatch, value: float) -> None:
     """Only a broken engine gives them; this breaks it."""
-    with sdk.load(colours) as student:
+    with sdk.load(colours, budget_s=0) as student:
         student.ask(colour_frame("red"), "is it red?")
-        kind, right = type(student._sessions["fusion"]), type(student._sessions["fusion"]).run
+        kind = type(student._session("fusion"))
+        right = kind.run
 
         def wrong(self: Any, feeds: Mapping[str, Array]) -> dict[str, Array]:
             return {

@@ -206,6 +206,7 @@ _PORT = {"dtype": "float32", "shape": [None, DIM]}
         (_put(None, "score"), "bundle.json.score must be dict, but is NoneType"),
         (_put("lanczos", "image", "resize"), "says image.resize = 'lanczos'; this reader knows: area"),
         (_put("left", "image", "crop"), "says image.crop = 'left'; this reader knows: none, center"),
+        (_put("center-after", "image", "crop"), "says image.crop = 'center-after'; this reader knows: none, center"),
         (_put("max", "score", "kind"), "says score.kind = 'max'; this reader knows: softmax, sigmoid"),
         (_put(10**6, "image", "size"), "says image.size = 1000000; it must be 8 to 4096"),
         (_put(-16, "image", "size"), "says image.size = -16; it must be 8 to 4096"),
@@ -381,7 +382,7 @@ def test_without_fusion_a_tower_may_give_tokens_of_any_shape(colours: Path, plai
     assert left.manifest.fusion is None
     assert "tokens" in left.graph("image", "fp32").outputs
     assert "tokens" not in open_bundle(plain).graph("image", "fp32").outputs
-    with sdk.load(left.path) as student:
+    with sdk.load(left.path, budget_s=0) as student:
         assert student.classify(colour_frame("blue"))[0].label == "blue"  # type: ignore[union-attr]
 
 
@@ -458,7 +459,7 @@ def test_weights_outside_the_bundle(colours: Path, tmp_path: Path, location: str
     path = damage(colours, tmp_path / "b", {"image.fp32.onnx": image_graph_with_weights_at(location)})
     fails(path, f"'image.fp32.onnx' {message}")
     with pytest.raises(BundleError):
-        sdk.load(path)
+        sdk.load(path, budget_s=0)
 
 
 def test_listed_weights_beside_the_graph_are_fine(colours: Path, tmp_path: Path) -> None:
@@ -520,7 +521,7 @@ _PROMISE = npy_bytes(np.zeros((4, DIM), np.float32)).replace(b"(4, 8), }" + b" "
 def test_label_vectors_that_are_none(colours: Path, tmp_path: Path, data: bytes, message: str) -> None:
     path = damage(colours, tmp_path / "b", {"labels.npy": data})
     with pytest.raises(BundleError, match=re.escape(message.format(path=path))):
-        sdk.load(path)
+        sdk.load(path, budget_s=0)
 
 
 def _zipped(entries: dict[str, bytes]) -> bytes:
@@ -560,7 +561,7 @@ def test_golden_samples_that_are_none(
 ) -> None:
     path = damage(colours, tmp_path / "b", {"golden.npz": make(colours)})
     with pytest.raises(BundleError, match=re.escape(message)):
-        sdk.load(path)
+        sdk.load(path, budget_s=0)
 
 
 @pytest.mark.parametrize(
@@ -635,7 +636,7 @@ def test_asking_for_what_a_bundle_does_not_have(colours: Path, tmp_path: Path) -
 
 def test_a_task_this_sdk_does_not_know_takes_nothing_else_with_it(colours: Path, tmp_path: Path) -> None:
     path = damage(colours, tmp_path / "b", change=_put(["classify", "dance"], "tasks"))
-    with sdk.load(path) as student:
+    with sdk.load(path, budget_s=0) as student:
         assert student.classify(colour_frame("red"))[0].label == "red"
         with pytest.raises(
             Unavailable, match="this SDK does not know the task 'dance'; run: pip install -U edge-pupil"
@@ -654,7 +655,7 @@ def test_a_bundle_without_card_threshold_and_groups(colours: Path, tmp_path: Pat
         for item in table["labels"]["items"]:
             del item["group"], item["text"]
 
-    with sdk.load(damage(colours, tmp_path / "b", change=change)) as student:
+    with sdk.load(damage(colours, tmp_path / "b", change=change), budget_s=0) as student:
         manifest = student.bundle.manifest
         assert (manifest.card, manifest.unknown_threshold) == (None, None)
         answer: Any = student.classify(colour_frame("purple"), groups=True)[0]

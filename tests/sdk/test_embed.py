@@ -13,6 +13,7 @@ from runtimes import FeedError
 from sdk.embed import Embedder
 from sdk.frames import read_frame
 from sdk.resize import Frame, prepare
+from tests.bundles import damage
 from tests.towers import SIZE
 
 
@@ -50,6 +51,16 @@ def test_large_jpegs_are_decoded_at_a_reduced_scale(embedder: Embedder, tmp_path
             for source in (path, str(path), data, memoryview(data)):
                 np.testing.assert_array_equal(embedder.prepare(source, color), want)
         assert np.array_equal(want, whole) == (side < 4 * SIZE - 1)
+
+
+def test_jpegs_for_pillows_resize_are_decoded_whole(colours: Path, tmp_path: Path) -> None:
+    image = {"resize": "pil-bicubic", "crop": "center-after"}
+    bundle = sdk.open_bundle(damage(colours, tmp_path / "b", change=lambda table: table["image"].update(image)))
+    path = tmp_path / "large.jpg"
+    cv2.imwrite(str(path), cv2.resize(noise(4, 4, 3), (40 * SIZE, 30 * SIZE), interpolation=cv2.INTER_CUBIC))
+    made = Embedder(bundle, lambda graph, feeds: {}).prepare(path)
+    np.testing.assert_array_equal(made, prepare(read_frame(path), SIZE, "pil-bicubic", "center-after"))
+    assert not np.array_equal(made, prepare(read_frame(path, least=2 * SIZE), SIZE, "pil-bicubic", "center-after"))
 
 
 def test_a_wrong_order_of_channels_is_refused(embedder: Embedder) -> None:

@@ -19,7 +19,7 @@ import pytest
 import runtimes
 import sdk
 from sdk import bundle as bundle_module
-from sdk import card, frames, manifest, onnx_scan, open_bundle, resize, specs
+from sdk import card, charsmap, frames, manifest, onnx_scan, open_bundle, resize, specs, tokenizer_scan
 from sdk import tasks as tasks_module
 from sdk.golden import verify
 from sdk.schema import parse
@@ -174,11 +174,20 @@ def test_every_golden_array_is_described() -> None:
         ("Ports", "IR version <= 9"),
         *(("Ports", f"`{domain}`") for domain in sorted(onnx_scan.DOMAINS - {""})),
         *(("Ports", f"`{kind}`") for kind in sorted(onnx_scan._REFUSED_OPS)),
-        *(("Frames", f"`{name}`") for name in (*resize.RESIZES, *resize.CROPS)),
+        *(("Frames", f"`{name}`") for name in (*resize.RESIZES, *resize.CROPS, *resize.CROPS_AFTER)),
         ("Rules for all of it", f"`card` {card.MAX_CARD >> 20} MiB"),
         ("Frames", f"{frames.MAX_BYTES >> 20} MiB"),
         ("Frames", f"at most {frames.MAX_PIXELS:,} pixels"),
         ("Frames", f"at least {frames.MIN_SIDE} x {frames.MIN_SIDE}"),
+        *(("Texts", f"`{kind}`") for kinds in tokenizer_scan._TYPES.values() for kind in sorted(kinds)),
+        *(
+            ("Texts", f"`{regex}`")
+            for regex in sorted(tokenizer_scan._REGEXES)
+            if "of_text" not in regex and "oftext" not in regex
+        ),
+        ("Texts", f"at most {tokenizer_scan._MAX_DEPTH} deep and {tokenizer_scan._MAX_PARTS} parts"),
+        ("Texts", f"at most {charsmap.MAX_BYTES >> 20} MiB"),
+        ("Texts", f"replacement has at most {charsmap.MAX_REPLACEMENT} characters"),
         ("Labels", f"within {bundle_module.NORM_SLACK:g}"),
         *(("The description", f"`{name}`") for name in tasks_module.names()),
         *(("Graphs", f"`{name}`") for name in runtimes.names() if runtimes.opens(name) == ".onnx"),

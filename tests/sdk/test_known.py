@@ -19,7 +19,7 @@ HERE = [str(target) for target in runtimes.targets()]
 
 @pytest.fixture(scope="module")
 def student(colours: Path) -> Iterator[Student]:
-    with sdk.load(colours) as loaded:
+    with sdk.load(colours, budget_s=0) as loaded:
         yield loaded
 
 
@@ -60,14 +60,14 @@ def test_on_the_threshold_it_is_known(colours: Path, tmp_path: Path, student: St
     cosine = float(np.vecdot(vector, student.labels.current.vectors).max())
     for threshold, wanted in ((cosine, True), (np.nextafter(cosine, 1), False), (-1, True), (1, False), (None, True)):
         path = damage(colours, tmp_path / str(threshold), change=lambda t, to=threshold: t.update(unknown_threshold=to))
-        with sdk.load(path) as other:
+        with sdk.load(path, budget_s=0) as other:
             assert known(other.classify(colour_frame("purple"))) == wanted
 
 
 @pytest.mark.parametrize("kind", ["softmax", "sigmoid"])
 def test_the_kind_of_scores_does_not_matter(colours: Path, tmp_path: Path, kind: str) -> None:
     score = {"kind": kind, "logit_scale": -5.0, "logit_bias": 1.0}  # the best score is the lowest cosine's
-    with sdk.load(damage(colours, tmp_path / "b", change=lambda t: t.update(score=score))) as student:
+    with sdk.load(damage(colours, tmp_path / "b", change=lambda t: t.update(score=score)), budget_s=0) as student:
         assert known(student.classify(colour_frame("red")))
         assert not known(student.classify(colour_frame("purple")))
     assert student.bundle.manifest.unknown_threshold == THRESHOLD
@@ -111,7 +111,7 @@ def test_groups_of_labels_that_are_asked_for(student: Student) -> None:
 
 
 def test_groups_follow_the_bank(colours: Path) -> None:
-    with sdk.load(colours) as student:
+    with sdk.load(colours, budget_s=0) as student:
         student.labels.add("purple", group="mixed")
         answers: Any = student.classify(colour_frame("purple"), k=9, groups=True)
         assert answers[0].label == "mixed"

@@ -32,7 +32,7 @@ class Student:
 
 @pytest.fixture(scope="module")
 def loaded(colours: Path) -> Iterator[sdk.Student]:
-    with sdk.load(colours) as student:
+    with sdk.load(colours, budget_s=0) as student:
         yield student
 
 
@@ -76,7 +76,7 @@ def test_prompts_are_averaged_as_unit_vectors(student: Student, loaded: sdk.Stud
 
 def test_without_templates_the_label_is_the_prompt(colours: Path, tmp_path: Path) -> None:
     path = damage(colours, tmp_path / "b", change=lambda t: t["text"].update(templates=[]))
-    with sdk.load(path) as loaded:
+    with sdk.load(path, budget_s=0) as loaded:
         student = Student(loaded)
         student.bank.add("purple")
         assert student.asked == ["purple"]
@@ -85,7 +85,7 @@ def test_without_templates_the_label_is_the_prompt(colours: Path, tmp_path: Path
 def test_a_template_is_data_not_a_format(colours: Path, tmp_path: Path) -> None:
     template = "{0.__class__} {} {label}"
     path = damage(colours, tmp_path / "b", change=lambda t: t["text"].update(templates=[template, "the {} {}"]))
-    with sdk.load(path) as loaded:
+    with sdk.load(path, budget_s=0) as loaded:
         student = Student(loaded)
         student.bank.add("purple")
         assert student.asked == ["{0.__class__} purple {label}", "the purple purple"]

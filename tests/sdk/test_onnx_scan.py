@@ -12,10 +12,10 @@ import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-import sdk.onnx_wire
+import runtimes._onnx_wire
 from runtimes import BundleError
+from runtimes._onnx_wire import INT, INTS, TABLE, TEXT
 from sdk.onnx_scan import OnnxTensor, check_onnx, scan_onnx
-from sdk.onnx_wire import INT, INTS, TABLE, TEXT
 
 SECRET = "../../etc/passwd"
 
@@ -388,7 +388,7 @@ def test_nesting_within_reason_is_read(tmp_path: Path) -> None:
 
 
 def test_too_many_fields(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sdk.onnx_wire, "MAX_FIELDS", 50_000)
+    monkeypatch.setattr(runtimes._onnx_wire, "MAX_FIELDS", 50_000)
     empty_nodes = b"\x0a\x00" * 50_001
     size = len(empty_nodes)
     head = bytes([0x3A, size & 0x7F | 0x80, size >> 7 & 0x7F | 0x80, size >> 14])

@@ -7,10 +7,12 @@ from typing import Any
 import cv2
 import numpy as np
 import pytest
+from PIL import Image
 
 from runtimes import BundleError, FeedError
 from sdk.frames import read_frame
-from sdk.resize import Frame, prepare
+from sdk.pil_resize import FILTERS
+from sdk.resize import Frame, crops, least_side, prepare
 
 Values = np.ndarray[Any, Any]
 
@@ -123,9 +125,69 @@ def test_center_takes_the_largest_centred_square(shape: tuple[int, int]) -> None
     assert prepare(frame, side, crop="center").flags.c_contiguous
 
 
-def test_a_frame_that_fits_is_returned_uncopied() -> None:
+def pillow(frame: Frame, height: int, width: int) -> Frame:
+    return np.asarray(Image.fromarray(frame).resize((width, height), Image.Resampling.BICUBIC))
+
+
+OBLONG = [
+    (480, 640),
+    (640, 480),
+    (1080, 1920),
+    (348, 464),
+    (464, 348),
+    (301, 999),
+    (97, 64),
+    (60, 61),
+    (48, 200),
+    (999, 301),
+]
+
+
+@pytest.mark.parametrize("shape", OBLONG)
+def test_pil_bicubic_after_a_crop_before(shape: tuple[int, int]) -> None:
+    frame, side = noise(*shape, 3), min(shape)
+    np.testing.assert_array_equal(prepare(frame, 96, "pil-bicubic"), pillow(frame, 96, 96))
+    top, left = (shape[0] - side) // 2, (shape[1] - side) // 2
+    square = np.ascontiguousarray(frame[top : top + side, left : left + side])
+    np.testing.assert_array_equal(prepare(frame, 96, "pil-bicubic", "center"), pillow(square, 96, 96))
+
+
+@pytest.mark.parametrize("size", [48, 97, 224])
+@pytest.mark.parametrize("shape", OBLONG)
+def test_a_square_cut_after_is_that_of_the_processors(shape: tuple[int, int], size: int) -> None:
+    """open_clip's, run here; that of transformers rounds another way."""
+    from torchvision.transforms import CenterCrop, Compose, InterpolationMode, Resize
+
+    frame, short = noise(*shape, 3), min(shape)
+    theirs = Compose([Resize(size, InterpolationMode.BICUBIC), CenterCrop(size)])(Image.fromarray(frame))
+    np.testing.assert_array_equal(prepare(frame, size, "pil-bicubic", "center-after-even"), np.asarray(theirs))
+    full = pillow(frame, *(size * side // short for side in shape))
+    for crop, before in (("center-after", lambda n: n // 2), ("center-after-even", lambda n: round(n / 2))):
+        top, left = (before(side - size) for side in full.shape[:2])
+        square = full[top : top + size, left : left + size]
+        np.testing.assert_array_equal(prepare(frame, size, "pil-bicubic", crop), square)
+
+
+def test_what_goes_with_what() -> None:
+    assert crops("area") == ("none", "center")
+    assert crops("pil-bicubic") == crops("pil-bilinear") == ("none", "center", "center-after", "center-after-even")
+    assert least_side(224) == least_side(224, "area") == 448
+    assert least_side(224, "pil-bicubic") is least_side(224, "pil-bilinear") is None
+
+
+@pytest.mark.parametrize("resize", ["area", *FILTERS])
+def test_a_frame_that_fits_is_returned_uncopied(resize: str) -> None:
     square = noise(16, 16, 3)
-    assert prepare(read_frame(square), 16) is square
+    for crop in crops(resize):
+        assert prepare(read_frame(square), 16, resize, crop) is square
+
+
+def test_pil_resizes_are_contiguous_and_take_extreme_frames() -> None:
+    for crop in crops("pil-bicubic"):
+        out = prepare(noise(50, 70, 3)[:, ::-1], 32, "pil-bicubic", crop)
+        assert out.shape == (32, 32, 3) and out.dtype == np.uint8 and out.flags.c_contiguous
+        long = prepare(np.full((8, 200_000, 3), 77, np.uint8), 512, "pil-bilinear", crop)
+        assert long.shape == (512, 512, 3) and (long == 77).all()
 
 
 @pytest.mark.parametrize("shape", [(100, 130), (500, 700)])
@@ -140,10 +202,14 @@ def test_prepare_leaves_its_input_alone_and_repeats(shape: tuple[int, int]) -> N
 
 def test_prepare_refusals() -> None:
     frame = noise(20, 20, 3)
-    with pytest.raises(BundleError, match="wanted resize 'area', got 'lanczos'; a newer version may know it: update"):
+    known = "'area' or 'pil-bicubic' or 'pil-bilinear'"
+    with pytest.raises(BundleError, match=f"wanted resize {known}, got 'lanczos'; a newer version may know it: update"):
         prepare(frame, 16, resize="lanczos")
-    with pytest.raises(BundleError, match="wanted crop 'none' or 'center', got 'top'"):
-        prepare(frame, 16, crop="top")
+    for crop in ("top", "center-after"):  # `area` has no sides but the square's
+        with pytest.raises(
+            BundleError, match=f"wanted with resize 'area' a crop 'none' or 'center', got '{crop}'; a newer"
+        ):
+            prepare(frame, 16, crop=crop)
     for size in (0, -4, 7, 4097):
         with pytest.raises(BundleError, match=rf"wanted an image size of 8\.\.4096 pixels, got {size}"):
             prepare(frame, size)

@@ -24,7 +24,7 @@ NAMES = list(COLOURS)
 
 @pytest.fixture(scope="module")
 def student(colours: Path) -> Iterator[Student]:
-    with sdk.load(colours) as loaded:
+    with sdk.load(colours, budget_s=0) as loaded:
         yield loaded
 
 

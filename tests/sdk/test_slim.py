@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +11,7 @@ import sdk
 from runtimes import BundleError, Unavailable
 from sdk import open_bundle
 from sdk.card import read_card
+from sdk.choose import PRECISIONS, fits
 from sdk.golden import verify
 from sdk.manifest import TOWERS, PortSpec
 from sdk.slim import slim
@@ -51,6 +53,15 @@ def test_keeps_the_variant_of_a_precision(colours: Path, tmp_path: Path, precisi
     assert list(made.manifest.tolerance["image"]) == [variant]
 
 
+def test_half_weights_are_as_good_as_the_arithmetic(colours: Path) -> None:
+    """Which variants give a precision, by the weights they store."""
+    graph = open_bundle(colours).graph("image", "int8")
+    stored = {name: replace(graph, stored=name) for name in ("fp32", "fp16", "int8")}
+    found = {wish: [name for name, each in stored.items() if fits(wish, each)] for wish in (None, *PRECISIONS)}
+    floats = {"fp32": ["fp32"], "bf16": ["fp32"], "fp16": ["fp32", "fp16"]}
+    assert found == {None: ["fp32", "fp16", "int8"], **floats, "int8": ["int8"]}
+
+
 @pytest.mark.parametrize("text", [True, False])
 def test_a_slim_bundle_verifies_and_answers_as_the_whole(colours: Path, tmp_path: Path, text: bool) -> None:
     made = slim(open_bundle(colours), HERE[0], tmp_path / "slim", text=text, precision="int8")
@@ -82,7 +93,7 @@ def test_without_text_the_bank_works_and_a_new_phrase_says_why_not(colours: Path
     with pytest.raises(Unavailable, match="has no fusion tower: it was slimmed with --no-text; use the maker's bundle"):
         made.variants("fusion")
     reason = "has no text tower: it was slimmed with --no-text; use the maker's bundle"
-    with sdk.load(made.path) as student:
+    with sdk.load(made.path, budget_s=0) as student:
         assert student.labels.list() == list(BANK)
         answers = student.classify(colour_frame("green"), labels=["red", "green"])
         assert answers[0].label == "green"

@@ -38,7 +38,7 @@ each_target = pytest.mark.parametrize("on", HERE)
 @pytest.fixture(scope="module")
 def student(colours: Path) -> Iterator[Student]:
     """One student for the tests that do not change it."""
-    with sdk.load(colours) as loaded:
+    with sdk.load(colours, budget_s=0) as loaded:  # nothing moves while they look
         yield loaded
 
 
@@ -253,8 +253,8 @@ def test_texts_that_cannot_be_used(student: Student, texts: Any, message: str) -
 @pytest.mark.parametrize("value", [0.0, np.nan, np.inf])
 def test_an_embedding_of_no_direction_is_refused(colours: Path, monkeypatch: pytest.MonkeyPatch, value: float) -> None:
     """Only a broken engine gives one; this breaks it."""
-    with sdk.load(colours) as student:
-        kind = type(student._sessions["image"])
+    with sdk.load(colours, budget_s=0) as student:
+        kind = type(student._session("image"))
         monkeypatch.setattr(kind, "run", lambda *_: {"embedding": np.full((1, DIM), value, np.float32)})
         with pytest.raises(
             Unavailable, match="the image tower gave a zero or non-finite embedding; run: python -m sdk"
@@ -281,6 +281,22 @@ def test_sigmoid_scores_by_hand() -> None:
     np.testing.assert_allclose(scores, wanted, rtol=1e-6)
 
 
+@pytest.mark.parametrize(("kind", "scale", "bias"), [("softmax", 100.0, 0.0), ("sigmoid", 117.330765, -12.932437)])
+def test_scores_of_clip_and_siglip_are_those_of_their_formulas(kind: str, scale: float, bias: float) -> None:
+    """As transformers computes them, in torch: logits_per_image = image @ text.T * scale + bias."""
+    import torch
+
+    rng = np.random.default_rng(0)
+    labels = rng.standard_normal((81, 512)).astype(np.float32)
+    images = labels[:20] * 0.2 + rng.standard_normal((20, 512)).astype(np.float32)
+    images, labels = (rows / np.linalg.norm(rows, axis=1, keepdims=True) for rows in (images, labels))
+    logits = torch.from_numpy(images).double() @ torch.from_numpy(labels).double().t() * scale + bias
+    wanted = logits.softmax(dim=1) if kind == "softmax" else logits.sigmoid()
+    assert wanted.max() > 0.5 and wanted.min() < 1e-6
+    scores = classify_task.scores(images, labels, ScoreSpec(kind, scale, bias))
+    np.testing.assert_allclose(scores, wanted.numpy(), rtol=0, atol=1e-6)
+
+
 @pytest.mark.parametrize("kind", ["softmax", "sigmoid"])
 def test_scores_of_a_steep_scale_stay_finite(kind: str) -> None:
     scores = classify_task.scores(_IMAGES, np.concatenate([_UNITS, -_UNITS]), ScoreSpec(kind, 1e6, 0.0))
@@ -291,7 +307,7 @@ def test_scores_of_a_steep_scale_stay_finite(kind: str) -> None:
 
 def test_the_bundle_says_how_scores_are_made(colours: Path, tmp_path: Path) -> None:
     score = {"kind": "sigmoid", "logit_scale": 5.0, "logit_bias": -1.0}
-    with sdk.load(damage(colours, tmp_path / "b", change=lambda t: t.update(score=score))) as student:
+    with sdk.load(damage(colours, tmp_path / "b", change=lambda t: t.update(score=score)), budget_s=0) as student:
         cosine = float((student.embed_images(colour_frame("red")) @ student.labels.resolve(["red"]).vectors.T)[0, 0])
         answer = one(student.classify(colour_frame("red"), labels=["red"]))
         assert answer.score == pytest.approx(1 / (1 + np.exp(-(5 * cosine - 1))), abs=1e-6)
@@ -444,7 +460,7 @@ def test_the_lightest_variant_comes_first_side_files_included(colours: Path, tmp
             {"weights.bin": bytes(10_000)},
             lambda table, heavy=heavy: table["graphs"]["image"][heavy].update(external=["weights.bin"]),
         )
-        with sdk.load(path) as student:
+        with sdk.load(path, budget_s=0) as student:
             tried.append(student.ran_on["image"].variant)
     assert tried == ["int8", "fp32"]
 
@@ -479,7 +495,7 @@ def test_a_precision_is_what_was_asked_for_or_refused(colours: Path, on: str, pr
 @pytest.mark.parametrize(
     ("wish", "message"),
     [
-        ({"prefer": "size"}, "prefer='size' is not known; choose one of: 'latency'"),
+        ({"prefer": "size"}, "prefer='size' is not known; choose one of: 'latency', 'throughput', 'memory'"),
         ({"policy": "lax"}, "policy='lax' is not known; choose one of: 'strict', 'degrade'"),
         ({"precision": "int4"}, "precision='int4' is not known; choose one of: None, 'fp32', 'bf16', 'fp16', 'int8'"),
         ({"on": "cpu"}, "'cpu' is not a target; write runtime:device[.index]"),
@@ -521,6 +537,7 @@ def test_degrade_runs_elsewhere_and_says_so(colours: Path, on: str) -> None:
 
 def test_degrade_stays_where_it_was_asked_when_it_can(colours: Path) -> None:
     with sdk.load(colours, on=HERE[-1], policy="degrade") as student:
+        assert student.degraded == ""
         assert student.ran_on["image"].target == HERE[-1]
 
 
@@ -534,7 +551,7 @@ def test_a_wrong_answer_is_refused(colours: Path, tmp_path: Path, on: str) -> No
     )
     with pytest.raises(VerifyError, match=message):
         sdk.load(path, on=on, precision="fp32")
-    with sdk.load(path) as student:  # the other variant proves itself
+    with sdk.load(path, budget_s=0) as student:  # the other variant proves itself
         assert student.ran_on["image"].variant == "int8"
         assert {tried.target for tried in student.ran_on["image"].tried} == set(HERE)
         assert one(student.classify(colour_frame("red"))).label == "red"
@@ -558,7 +575,7 @@ def test_an_engine_that_answers_wrongly_is_passed_over(colours: Path, monkeypatc
         return {name: -array for name, array in right(self, feeds).items()}
 
     monkeypatch.setattr(ov.OvSession, "run", wrong)
-    with sdk.load(colours, precision="fp32") as student:
+    with sdk.load(colours, precision="fp32", budget_s=0) as student:
         ran = student.ran_on["image"]
         assert (ran.target, ran.compute) == ("ort:cpu", "f32")
         assert [(tried.target, tried.variant) for tried in ran.tried] == [("ov:cpu", "fp32")]

@@ -2,6 +2,8 @@ from __future__ import annotations
 
 import json
 import logging
+import re
+import string
 from pathlib import Path
 from typing import Any
 
@@ -157,7 +159,7 @@ _CLIP = r"<\|startoftext\|>|<\|endoftext\|>|'s|'t|'re|'ve|'m|'ll|'d|[\p{L}]+|[\p
     [
         (
             {"normalizer": {"type": "Precompiled", "precompiled_charsmap": "/////wAA"}},
-            "wanted a normalizer of the types",
+            "wanted a charsmap with a trie inside its 6 bytes, got one of 4294967295",
         ),
         ({"normalizer": "Lowercase"}, "wanted a normalizer of the types BertNormalizer, .*, got None"),
         ({"normalizer": {"type": ["NFC"]}}, r"wanted a normalizer of the types .*, got \['NFC'\]"),
@@ -165,6 +167,10 @@ _CLIP = r"<\|startoftext\|>|<\|endoftext\|>|'s|'t|'re|'ve|'m|'ll|'d|[\p{L}]+|[\p
         (
             {"normalizer": _replace("b", {"Regex": "(a|aa)+$"})},
             r"wanted a plain String or a regular expression of CLIP",
+        ),
+        *(
+            ({"normalizer": _replace("b", {"Regex": regex})}, "wanted a plain String or a regular expression of CLIP")
+            for regex in ("[^a]", "[a-z]", "[[:alpha:]]", "[a]*", "[a]+b", "[]", r"[\d]", "[" + "," * 65 + "]", None)
         ),
         ({"normalizer": _replace("b", {"String": ""})}, "wanted a Replace with a pattern, got an empty one"),
         ({"normalizer": _replace("b", {"String": 5})}, "wanted a Replace.pattern of at most 16 characters, got 5"),
@@ -177,8 +183,8 @@ _CLIP = r"<\|startoftext\|>|<\|endoftext\|>|'s|'t|'re|'ve|'m|'ll|'d|[\p{L}]+|[\p
         ({"normalizer": _sequence("normalizers", [], 9)}, "wanted a list 'normalizers' at most 8 deep, got"),
         ({"normalizer": {"type": "Sequence"}}, "wanted a list 'normalizers' at most 8 deep, got None"),
         (
-            {"normalizer": _sequence("normalizers", [{"type": "NFC"}] * 33)},
-            "at most 32 parts in its normalizer, got more",
+            {"normalizer": _sequence("normalizers", [{"type": "NFC"}] * 65)},
+            "at most 64 parts in its normalizer, got more",
         ),
         ({"normalizer": _sequence("normalizers", [None])}, "wanted a normalizer of the types .*, got None"),
         ({"pre_tokenizer": _SPLIT | {"pattern": {"Regex": "(a|aa)+$"}}}, r"a regular expression of CLIP, got '\(a\|aa"),
@@ -251,6 +257,23 @@ def test_opens_the_parts_of_clip_and_gemma() -> None:
     )
     Tokenizer(_changed(normalizer=normalizer, pre_tokenizer=gemma), LENGTH, "t")(["a red wall"])
     Tokenizer(_changed(post_processor=_template([_CLS, _TEXT])), LENGTH, "t")(["a red wall"])
+
+
+def test_opens_the_parts_of_siglip() -> None:
+    """Punctuation goes, as a set or mark by mark, and spaces shrink."""
+    marks = [_replace("", {"Regex": "[" + re.escape(string.punctuation) + "]"})]
+    for gone in (marks, [_replace("", {"String": mark}) for mark in string.punctuation]):
+        clean = [{"type": "Lowercase"}, *gone, _replace(" ", {"Regex": " {2,}"})]
+        tokens = Tokenizer(_changed(normalizer=_sequence("normalizers", clean)), LENGTH, "t")(["A [Red], - wall!", "a"])
+        assert tokens.ids[0].tolist() == [WORDS.index("a"), WORDS.index("red"), WORDS.index("wall"), 0, 0, 0]
+
+
+def test_the_end_of_a_text_is_not_an_unknown_token() -> None:
+    """CLIP's end token stands for what it does not know too."""
+    ends = {"type": "RobertaProcessing", "sep": ["[UNK]", 1], "cls": ["a", 2], "trim_offsets": False}
+    tokens = Tokenizer(_changed(post_processor=ends | {"add_prefix_space": False}), LENGTH, "t")(["red", "red qwerty"])
+    assert (tokens.ids == 1).sum(axis=1).tolist() == [1, 2]
+    assert tokens.unknown == (0, 1)
 
 
 class _Panic(BaseException):

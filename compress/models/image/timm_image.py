@@ -1,4 +1,5 @@
-"""Any image model of timm, from scratch: the option `model` names it. No weights are downloaded."""
+"""Any image model of timm, from scratch or with the weights of a checkpoint (compress/checkpoints): the option `model`
+names it. No weights are downloaded."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -17,9 +18,10 @@ LICENCE: dict[str, str] = {}
 
 @dataclass(frozen=True)
 class Options:
-    """`model`: a name of timm's."""
+    """`model`: a name of timm's. `pool`: how it pools, in timm's words; "" as that model does."""
 
     model: str = "mobilenetv4_conv_small_050"
+    pool: str = ""
 
     def __post_init__(self) -> None:
         if not timm.is_model(self.model):
@@ -29,9 +31,10 @@ class Options:
 class TimmImage(nn.Module):
     """A timm network without its classifier."""
 
-    def __init__(self, model: str) -> None:
+    def __init__(self, model: str, pool: str = "") -> None:
         super().__init__()
-        self.body: Any = timm.create_model(model, pretrained=False, num_classes=0)
+        own: dict[str, Any] = {"global_pool": pool} if pool else {}
+        self.body: Any = timm.create_model(model, pretrained=False, num_classes=0, **own)
         # Some networks (mobilenetv4) have a head convolution after pooling, wider than `num_features`.
         width: Any = getattr(self.body, "head_hidden_size", None) or self.body.num_features
         self.width = int(width)
@@ -55,4 +58,4 @@ def build(options: Mapping[str, Any], pretrained: bool) -> nn.Module:
     Raises RecipeError for options that are not those of `Options`, or a model that timm does not have.
     """
     asked: Options = fill(Options, options, "timm_image")
-    return TimmImage(asked.model)
+    return TimmImage(asked.model, asked.pool)

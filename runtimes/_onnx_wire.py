@@ -1,7 +1,7 @@
 """Protobuf's wire format, walked by a table of ONNX's fields. The device has no onnx package.
 
 Only the fields in the table are looked at, the rest is skipped by its length, so a big file costs no memory and its
-weights are never touched. A test holds the table against the real package's descriptors.
+weights are never touched. A test holds the tables against the real package's descriptors.
 """
 
 from __future__ import annotations
@@ -15,6 +15,8 @@ MAX_FIELDS = 1_000_000  # some seconds of walking; a graph of 3,000 nodes has so
 _MAX_TEXT = 4096
 
 INT, INTS, TEXT = "int", "ints", "text"
+TEXTS = "texts"  # a text field that may come many times
+SPAN = "span"  # bytes that are not read: where they start and end in the file
 # message -> field number -> (name, scalar kind or message). Every place where a tensor can hide is here.
 TABLE: dict[str, dict[int, tuple[str, str]]] = {
     "ModelProto": {
@@ -67,9 +69,12 @@ class WireError(ValueError):
 class Walk:
     """One walk over one file. `note(kind, found)` sees each message as it ends; False drops it from its parent."""
 
-    def __init__(self, data: mmap.mmap, note: Callable[[str, Found], bool]) -> None:
+    def __init__(
+        self, data: mmap.mmap, note: Callable[[str, Found], bool], table: dict[str, dict[int, tuple[str, str]]] = TABLE
+    ) -> None:
         self._data = data
         self._note = note
+        self._table = table
         self._fields_left = MAX_FIELDS
 
     def model(self) -> Found:
@@ -80,7 +85,7 @@ class Walk:
         if depth > MAX_DEPTH:
             raise WireError(f"it is nested deeper than {MAX_DEPTH} messages")
         found: Found = {}
-        table = TABLE[kind]
+        table = self._table[kind]
         for number, wire, first, last in self._fields(start, end):
             name, what = table.get(number, ("", ""))
             # As in protobuf, a known field of another wire type counts as unknown and is skipped.
@@ -90,7 +95,11 @@ class Walk:
                 found.setdefault(name, []).extend(self._packed(first, last))
             elif wire == 2 and what == TEXT:
                 found[name] = [self._text(first, last)]
-            elif wire == 2 and what in TABLE:
+            elif wire == 2 and what == TEXTS:
+                found.setdefault(name, []).append(self._text(first, last))
+            elif wire == 2 and what == SPAN:
+                found.setdefault(name, []).append((first, last))
+            elif wire == 2 and what in self._table:
                 child = self._message(what, first, last, depth + 1)
                 if self._note(what, child):
                     found.setdefault(name, []).append(child)
