@@ -8,13 +8,14 @@ from compress.recipe import Recipe
 from runtimes import RecipeError
 
 
-def check_space(out: Path, mbytes: float, what: str) -> None:
+def check_space(out: Path, mbytes: float, what: str, chosen_by: str = "--out") -> None:
     """Raises RecipeError if the disk of `out` has less than `mbytes` MB (1e6 bytes) left, which `what` needs."""
     there = next(folder for folder in (out.resolve(), *out.resolve().parents) if folder.exists())
     free = shutil.disk_usage(there).free / 1e6
     if free < mbytes:
         raise RecipeError(
-            f"{what} needs {mbytes:.0f} MB of disk, {there} has {free:.0f} MB free; make room or choose another --out"
+            f"{what} needs {mbytes:.0f} MB of disk, {there} has {free:.0f} MB free; make room or choose "
+            f"another {chosen_by}"
         )
 
 

@@ -13,9 +13,9 @@ _BEYOND = 1 << 20  # on Windows what is locked cannot be read, so it is a byte b
 
 
 @contextmanager
-def held(marker: Path) -> Iterator[None]:
+def held(marker: Path, chosen_by: str = "--out") -> Iterator[None]:
     """Hold a folder of ours within the block, by its marker, a JSON file that tells the process as "pid". Both are made
-    if they are not there.
+    if they are not there. `chosen_by`: what sets the folder, for messages.
 
     The system lets go of a lock when the process that holds it ends, however it ends, so none is ever stale. Raises
     RecipeError, naming the process, if another one holds it, or if the folder cannot be written.
@@ -24,12 +24,14 @@ def held(marker: Path) -> Iterator[None]:
         marker.parent.mkdir(parents=True, exist_ok=True)
         file = marker.open("ab")
     except OSError as error:
-        raise RecipeError(f"cannot write into --out {marker.parent}: {error.strerror}; choose another --out") from error
+        raise RecipeError(
+            f"cannot write into {chosen_by} {marker.parent}: {error.strerror}; choose another {chosen_by}"
+        ) from error
     with file:
         if not _take(file):
             raise RecipeError(
-                f"--out {marker.parent} is in use by the process {read_record(marker).get('pid')}; wait until it ends, "
-                "or choose another --out"
+                f"{chosen_by} {marker.parent} is in use by the process {read_record(marker).get('pid')}; wait until it "
+                f"ends, or choose another {chosen_by}"
             )
         yield
 

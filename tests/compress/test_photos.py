@@ -33,7 +33,9 @@ def test_it_is_found_by_name_and_the_command_beside_it_is_not() -> None:
     names = names_in("compress.data")
     assert "photos" in names
     assert "__main__" not in names
-    with pytest.raises(RecipeError, match="there is no data set named '__main__'; data sets: easy_vqa, photos"):
+    with pytest.raises(
+        RecipeError, match="there is no data set named '__main__'; data sets: easy_vqa, hub, photos, shards"
+    ):
         open_dataset("__main__", {})
 
 
