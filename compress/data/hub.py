@@ -20,6 +20,7 @@ from runtimes import RecipeError
 from sdk.frames import MAX_BYTES
 
 ROWS = 1000  # in a part
+ID = r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?"
 
 
 @dataclass(frozen=True)
@@ -76,7 +77,7 @@ class Hub(Streamed):
         import datasets
 
         folder = Path(self.root).expanduser()
-        if not self.root or (not folder.exists() and not re.fullmatch(r"[\w.-]+(/[\w.-]+)?", self.root)):
+        if not self.root or (not folder.exists() and not re.fullmatch(ID, self.root)):
             raise RecipeError(
                 "data.root: wanted a folder that save_to_disk wrote, or an id of the Hugging Face hub (owner/name), "
                 f"got {self.root!r}"
