@@ -73,7 +73,7 @@ def test_files_that_readme_and_architecture_name_exist() -> None:
         assert (ROOT / path).exists() or path in later, path
     for link in re.findall(r"\]\(([^)#]+)\)", text):
         assert (ROOT / link).exists(), link
-    for extra in ("openvino", "onnx", "cuda", "tensorrt", "compress", "bench", "dev"):
+    for extra in ("openvino", "onnx", "cuda", "tensorrt", "compress", "data", "bench", "dev"):
         assert f"`{extra}`" in README
 
 

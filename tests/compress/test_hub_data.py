@@ -109,7 +109,7 @@ def test_rows_that_cannot_be_used_are_counted(tmp_path: Path) -> None:
     with pytest.raises(RecipeError) as refused:
         corpus(root, max_corrupt=1)
     told = str(refused.value)
-    assert "2 samples cannot be used, and data.max_corrupt allows 1: " in told
+    assert "4 samples cannot be used, and data.max_corrupt allows 1: " in told, "of what was unpacked before, too"
     assert "'all[3]': wanted a JPEG" in told
     assert "'all[4]': it holds no image, and None is no file here" in told
     row = {"image": {"bytes": None, "path": "https://x.org/y.jpg"}, "label": "a"}
