@@ -77,7 +77,7 @@ class Streamed(Photos):
             return ()
         return tuple(read_text(Path(self.names).expanduser(), "data.names").splitlines())
 
-    @property
+    @cached_property
     def _folder(self) -> Path:
         about = (type(self).__name__, [part.name for part in self._parts], self._names, self.reading())
         digest = hashlib.sha256(repr(about).encode()).hexdigest()

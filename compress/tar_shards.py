@@ -62,7 +62,7 @@ def find_shards(root: str) -> list[Part]:
         for file in files:
             status = file.stat()
             parts.append(Part(str(file), f"{status.st_size} {status.st_mtime_ns}", status.st_size / 1e6))
-    return parts
+    return list(dict.fromkeys(parts))  # patterns may name a file twice
 
 
 def is_url(address: str) -> bool:

@@ -17,8 +17,11 @@ import pytest
 from compress import unpack as unpacking
 from compress.data import Corpus, open_dataset
 from compress.data.shards import Shards
+from compress.draft import DatasetSpec
 from compress.ranks import rank_of_world, shards_of
+from compress.recipe import Recipe
 from compress.samples import Part, Sample
+from compress.steps import check_steps, run_steps
 from compress.unpack import unpack
 from runtimes import RecipeError, Unavailable
 from tests.photos import ROOT
@@ -77,6 +80,26 @@ def test_every_sample_becomes_a_photo_with_its_label(tmp_path: Path) -> None:
     assert label == at % 3
     assert opened(shards(tmp_path), tmp_path).fingerprint() == loaded.fingerprint
     dataset.check()
+
+
+def test_a_run_begins_with_shards(tmp_path: Path) -> None:
+    """A run without steps: the data is unpacked and looked at, and a second one reads nothing again."""
+    fields = {"root": shards(tmp_path), "cache": str(tmp_path / "cache")}
+    recipe = Recipe("shop", "", 0, 1, DatasetSpec("shards", fields), ())
+    check_steps(recipe)
+    run_steps(recipe, tmp_path / "out")
+    photos = sorted((tmp_path / "cache").rglob("*.jpg"))
+    written = [path.stat().st_mtime_ns for path in photos]
+    assert len(photos) == 48
+    check_steps(recipe)
+    run_steps(recipe, tmp_path / "out", resume=True)
+    assert [path.stat().st_mtime_ns for path in photos] == written
+    assert opened(fields["root"], tmp_path).count() == 48, "known now, so that the disk it takes is asked for"
+
+
+def test_a_file_that_two_patterns_name_is_read_once(tmp_path: Path) -> None:
+    shards(tmp_path)
+    assert len(opened(f"{tmp_path}/{{shop-*,*-000}}.tar", tmp_path).parts()) == 4
 
 
 def test_a_split_in_the_name_or_the_json_is_kept(tmp_path: Path) -> None:
