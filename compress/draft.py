@@ -99,8 +99,8 @@ class ModelFiles:
 
 @dataclass(frozen=True)
 class Pace:
-    """A training of `steps` steps with `batch` images each took `seconds` a step on `device`, or as many of them as there
-    were `processes`: their mean, since some steps do more than others."""
+    """A training of `steps` steps with `batch` images each took `seconds` a step on `device`, each of the
+    `processes` on one of its own: their mean, since some steps do more than others."""
 
     steps: int
     batch: int

@@ -1,4 +1,4 @@
-"""The processes of `torchrun --nproc_per_node N -m compress.distill`, each with a rank, from 0; without it there is one.
+"""The processes of `torchrun --nproc_per_node N -m compress.distill`, each with a rank from 0; without it there is one.
 
 Rank 0 is the main process: it holds the folder, writes and prints. What fails on one rank ends all of them: an error in
 what is done for all (`on_main`, `main_first`, `agree`) is raised everywhere, and elsewhere a rank that ends closes its
@@ -56,9 +56,7 @@ def join(device: str) -> None:
     if _launched() == 1 or world() > 1:
         return
     if ":" in device:
-        raise RecipeError(
-            f"device is {device}, and {_launched()} processes would share it; set it to cuda, one for each"
-        )
+        raise RecipeError(f"device is {device}, and {_launched()} processes would share it; set it to cuda, a GPU each")
     import torch.distributed as dist
     from accelerate import PartialState
 
@@ -114,9 +112,9 @@ def agree(error: Exception | None) -> None:
     """Raises on all ranks if one of them, all of which call it, has an error: its own, else that of the lowest rank."""
     if error is not None and world() == 1:
         raise error
-    for each in gathered(error):
-        if error is not None or each is not None:
-            raise error or each
+    told = next((each for each in gathered(error) if each is not None), None)
+    if told is not None:
+        raise error or told
 
 
 def gathered(value: Made) -> list[Made]:

@@ -6,22 +6,22 @@ the ranks then is the gradient of the one loss, for what is before the gather as
 one process every function here gives back what it got.
 """
 
-from collections.abc import Callable, Iterable, Sequence
-from typing import Any, TypeVar
+from collections.abc import Callable, Iterable
+from typing import Any, TypeVar, cast
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from compress.processes import rank, world
 
-Rows = TypeVar("Rows", bound=Sequence[Any] | Any)
+Rows = TypeVar("Rows", list[int], NDArray[np.int64])
 
 
 def share(rows: Rows) -> Rows:
-    """This rank's part of `rows`, whose number divides by the world size: a stretch, so that `gather` keeps the order."""
-    if world() == 1:
-        return rows
-    return rows[part(len(rows))]  # type: ignore[no-any-return, index]
+    """This rank's part of `rows`, whose number divides by the world size: a stretch, so `gather` keeps the order."""
+    return rows if world() == 1 else cast(Rows, rows[part(len(rows))])
 
 
 def part(count: int) -> slice:
@@ -32,7 +32,7 @@ def part(count: int) -> slice:
 
 def gather(mine: Tensor) -> Tensor:
     """(n, ...) of each rank to (world n, ...) in the order of ranks, the same everywhere; gradients flow through it."""
-    return mine if world() == 1 else _Gather.apply(mine)  # type: ignore[no-any-return, no-untyped-call]
+    return mine if world() == 1 else cast(Tensor, _Gather.apply(mine))
 
 
 def spread(rows: list[int], encode: Callable[[list[int]], Tensor]) -> Tensor:
@@ -78,7 +78,7 @@ def mean_gradients(parameters: Iterable[Tensor]) -> None:
         grads = [_grad(weight) for weight in told if weight.dtype == kind]
         flat = torch.cat([grad.flatten() for grad in grads])
         dist.all_reduce(flat)
-        for grad, mean in zip(grads, (flat / world()).split([grad.numel() for grad in grads]), strict=True):
+        for grad, mean in zip(grads, torch.split(flat / world(), [grad.numel() for grad in grads]), strict=True):
             grad.copy_(mean.view_as(grad))
 
 
@@ -103,7 +103,7 @@ class _Gather(torch.autograd.Function):
         return torch.cat(found)
 
     @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> Tensor:  # type: ignore[override]
+    def backward(ctx: Any, gradient: Tensor) -> Tensor:
         """(world n, ...) to (n, ...)."""
         import torch.distributed as dist
 

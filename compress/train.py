@@ -57,11 +57,11 @@ def train(
     seconds of all steps, those before a resume among them, checkpoints not counted.
 
     `checkpoint`: the file that holds the state; training goes on from it when it is there. `title` is what the bar
-    says. Of several processes each trains on its share (compress/shares.py), and rank 0 keeps the state of all; the others
-    need to see its file. Frozen parameters (`requires_grad` off) are not kept: the caller builds them again. Leaves the model in eval
-    mode, with the average of its weights over the steps if `average` (see compress/average.py) is above 0. Raises
-    RecipeError when a loss is not finite, or the checkpoint is damaged or of another model; OSError when the disk is
-    full.
+    says. Frozen parameters (`requires_grad` off) are not kept: the caller builds them again. Leaves the model in eval
+    mode, with the average of its weights over the steps if `average` (see compress/average.py) is above 0. Of several
+    processes each takes its share of a step (compress/shares.py), and the main one keeps the state, which all go on
+    from. Raises RecipeError when a loss is not finite, or the checkpoint is damaged or of another model; OSError when
+    the disk is full.
     """
     updates, schedule = optimizer
     pause = _seconds_between()
