@@ -24,11 +24,13 @@ Made = TypeVar("Made")
 
 @dataclass
 class _Joined:
-    """`control`: gloo, also where tensors go by NCCL, so that who waits for the main process keeps no GPU busy."""
+    """`control`: gloo, also where tensors go by NCCL, so that who waits for the main process keeps no GPU busy. `alone`:
+    the main process does what the others wait for."""
 
     rank: int = 0
     world: int = 1
     control: Any = None
+    alone: bool = False
 
 
 _joined = _Joined()
@@ -40,8 +42,9 @@ def rank() -> int:
 
 
 def world() -> int:
-    """The world size: how many processes run this together. 1 before `join`."""
-    return _joined.world
+    """The world size: how many processes run this together. 1 before `join`, and in what the main one does alone: a
+    training there is one like any other."""
+    return 1 if _joined.alone else _joined.world
 
 
 def is_main() -> bool:
@@ -80,7 +83,11 @@ def on_main(work: Callable[[], Made]) -> Made:
         return work()
     import torch.distributed as dist
 
-    table = list(_attempt(work)) if is_main() else [None, None]
+    _joined.alone = is_main()
+    try:
+        table = list(_attempt(work)) if is_main() else [None, None]
+    finally:
+        _joined.alone = False
     dist.broadcast_object_list(table, src=0, group=_joined.control)
     if table[1] is not None:
         raise table[1]
@@ -130,14 +137,14 @@ def gathered(value: Made) -> list[Made]:
 
 def speaks() -> bool:
     """Whether this process, which failed, is the one that tells: the first, so that each error is told once."""
-    if world() == 1:
+    if _joined.world == 1:
         return _launched() == 1 or os.environ.get("RANK") == "0"  # before `join` all make the same mistake
     return _failures(1) == 1
 
 
 def others_failed() -> bool:
     """Whether another process has failed, so that an error here, of a lost connection, is nothing of its own."""
-    return world() > 1 and _failures(0) > 0
+    return _joined.world > 1 and _failures(0) > 0
 
 
 def check_share(batch: int, name: str) -> None:
