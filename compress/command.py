@@ -10,6 +10,7 @@ from typing import NoReturn
 
 from compress.installed import INSTALL, OURS
 from compress.memory import keep_freed_memory
+from compress.processes import others_failed, speaks
 from runtimes import GateFailed, PupilError, RecipeError
 
 
@@ -32,24 +33,34 @@ def exit_code(work: Callable[[], None], go_on: str) -> int:
     try:
         work()
     except GateFailed as error:
-        complain(f"gate: {error}")
+        _tell(f"gate: {error}")
         return 1
     except PupilError as error:
-        complain(f"error: {error}")
+        _tell(f"error: {error}")
         return 2
     except OSError as error:
         full = error.errno in {errno.ENOSPC, errno.EDQUOT}
-        complain(f"error: {error}; {'make room' if full else 'see to that'}, then {go_on}")
+        _tell(f"error: {error}; {'make room' if full else 'see to that'}, then {go_on}")
         return 2
     except ImportError as error:
         if (error.name or "").partition(".")[0] in OURS:
             raise  # a mistake of ours, not a package that is missing
-        complain(f"error: the maker's packages are not all here ({error}); run: {INSTALL}")
+        _tell(f"error: the maker's packages are not all here ({error}); run: {INSTALL}")
         return 2
     except KeyboardInterrupt:
-        complain(f"interrupted; {go_on}")
+        _tell(f"interrupted; {go_on}")
         return 130
+    except RuntimeError:
+        if not others_failed():
+            raise
+        return 2  # a connection that is lost because another process ended, which told why
     return 0
+
+
+def _tell(what: str) -> None:
+    """Once, however many processes there are."""
+    if speaks():
+        complain(what)
 
 
 def complain(what: object) -> None:

@@ -11,12 +11,14 @@ import os
 import shutil
 import sys
 from collections.abc import Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from compress.command import Parser, exit_code
 from compress.disk import check_space, disk_needed
 from compress.lock import held
+from compress.processes import everywhere, is_main, join, leave, on_main
 from compress.recipe import Recipe, load_recipe, step_name
 from compress.report import PUBLISHED, write_report
 from compress.steps import StepDone, check_steps, package_version, run_steps
@@ -86,19 +88,33 @@ def _command(asked: argparse.Namespace) -> None:
     accepted = ["teach.accept_licence=true"] if asked.accept_licence else []
     recipe = load_recipe(asked.recipe, [*asked.set, *accepted])
     check_last(recipe)
+    join(recipe.device)
     out = asked.out if asked.out is not None else Path("out") / recipe.name
-    check_out(out, asked.resume)
-    check_space(out, disk_needed(recipe), "the recipe")
-    if asked.steps_from is not None:
-        check_run(asked.steps_from)
-    from rich.console import Console  # here, so that a mistake is told without it
 
-    check_steps(recipe)
-    with held(out / MARKER):
-        claim(out, recipe)
+    def check() -> None:
+        check_out(out, asked.resume)
+        check_space(out, disk_needed(recipe), "the recipe")
         if asked.steps_from is not None:
-            take_steps(asked.steps_from, out, recipe)
-        _run(recipe, out, asked, Console(stderr=True, highlight=False, soft_wrap=True))
+            check_run(asked.steps_from)
+
+    on_main(check)
+    everywhere(lambda: check_steps(recipe))
+    with ExitStack() as stack:
+
+        def take() -> None:
+            stack.enter_context(held(out / MARKER))
+            claim(out, recipe)
+            if asked.steps_from is not None:
+                take_steps(asked.steps_from, out, recipe)
+
+        on_main(take)
+        if is_main():
+            from rich.console import Console  # here, so that a mistake is told without it
+
+            _run(recipe, out, asked, Console(stderr=True, highlight=False, soft_wrap=True))
+        else:
+            run_steps(recipe, out, _resumes(asked))
+    leave()
 
 
 def _run(recipe: Recipe, out: Path, asked: argparse.Namespace, errors: "Console") -> None:
@@ -126,14 +142,17 @@ def _run(recipe: Recipe, out: Path, asked: argparse.Namespace, errors: "Console"
 
     shown = Console()
     try:
-        resume = asked.resume or asked.steps_from is not None
-        table, paths = write_report(run_steps(recipe, out, resume, on_step, on_start), recipe)
+        table, paths = write_report(run_steps(recipe, out, _resumes(asked), on_step, on_start), recipe)
         shown.print(table)
     finally:  # a refused student's rows are those to look at
         if ablation is not None and ablation.rows:
             shown.print(ablation.table())
     for path in (*paths, *(ablation.files if ablation is not None else ())):
         shown.print(str(path), soft_wrap=True, highlight=False, markup=False)
+
+
+def _resumes(asked: argparse.Namespace) -> bool:
+    return bool(asked.resume or asked.steps_from is not None)
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -23,8 +23,10 @@ from compress.losses import (
     multi_positive_info_nce,
 )
 from compress.models.dual_encoder import load_model, to_input
+from compress.processes import world
 from compress.questions import Pairs, Questions, token_arrays
 from compress.schedule import Optimizer, warm_cosine
+from compress.shares import gather, part, share, spread
 from compress.store import Store
 from compress.views import views
 from runtimes import RecipeError
@@ -79,7 +81,9 @@ class Distilling:
         return warm_cosine(groups, self.steps, self._asked.warmup, self._asked.weight_decay)
 
     def loss(self, step: int) -> Tensor:
-        """The weighted sum of the losses over the batch of this step, a scalar; what weighs nothing is not computed.
+        """The weighted sum of the losses over the batch of this step, a scalar; what weighs nothing is not computed. Of
+        several processes each reads its share of the images and texts, and all have the loss of the whole, but for the
+        answers: their mean over the ranks is that of the whole.
 
         Every `text_every`-th step trains the text side, and with it the questions; in the others the images meet the
         teacher's captions, as in the interactive loss, which costs half.
@@ -89,8 +93,8 @@ class Distilling:
         chosen, view = order[at * asked.batch : (at + 1) * asked.batch], epoch % len(self._store.train)
         rng = np.random.default_rng((self._seed, 1, step))
         # The first view is the whole frame, which looks as it will on the device.
-        spatial, pooled = model.image.tower(to_input(self._views(chosen, view), *self._normal))
-        images, captioned = model.image.projection(pooled), self._matches.shape[1]
+        spatial, pooled = model.image.tower(to_input(self._views(share(chosen), view), *self._normal))
+        images, captioned = gather(model.image.projection(pooled)), self._matches.shape[1]
         wanted = self._wanted(view, chosen)
         if at % asked.text_every:
             captions = self._texts.captions(rng)
@@ -98,17 +102,18 @@ class Distilling:
         rows = self._texts.draw(rng)
         if not asked.text_feature:
             rows = rows[:captioned]
-        texts = model.encode_text(*self._texts.feeds(rows))
+        texts = spread(rows, lambda own: model.encode_text(*self._texts.feeds(own)))
         both = texts[:captioned], self._texts.vectors[rows[:captioned]]
         loss = self._match(images, wanted, both, chosen)
         if asked.text_feature:
             loss = loss + asked.text_feature * feature_loss(texts, self._texts.vectors[rows])
         if self._questions is None or not asked.answer:
             return loss
-        pairs = self._questions.of(chosen, asked.questions, rng)
+        pairs = self._questions.of(chosen, asked.questions, rng, part(len(chosen)))
         if not len(pairs.asked):  # nothing was asked about these images
             return loss
-        return loss + asked.answer * self._answer_loss(self._answers(self._questions, pairs, spatial), pairs, view)
+        weight = asked.answer * world() * pairs.share  # a mean over the questions about this rank's images
+        return loss + weight * self._answer_loss(self._answers(self._questions, pairs, spatial), pairs, view)
 
     def _wanted(self, view: int, chosen: NDArray[np.int64]) -> Tensor:
         """The teacher's unit vectors of the images `chosen`, float32 (N, dim)."""

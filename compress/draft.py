@@ -99,13 +99,14 @@ class ModelFiles:
 
 @dataclass(frozen=True)
 class Pace:
-    """A training of `steps` steps with `batch` images each took `seconds` a step on `device`: their mean, since some
-    steps do more than others."""
+    """A training of `steps` steps with `batch` images each took `seconds` a step on `device`, each of the
+    `processes` on one of its own: their mean, since some steps do more than others."""
 
     steps: int
     batch: int
     seconds: float
     device: str
+    processes: int = 1
 
 
 @dataclass(frozen=True)
@@ -148,7 +149,10 @@ class Draft:
 
     def with_pace(self, title: str, steps: int, batch: int, seconds: float) -> "Draft":
         """A copy that knows how fast a training on its device was; `seconds`: what `compress.train.train` returned."""
-        return dataclasses.replace(self, pace={**self.pace, title: Pace(steps, batch, seconds, self.device)})
+        from compress.processes import world  # here, for it knows devices, and they know drafts
+
+        pace = Pace(steps, batch, seconds, self.device, world())
+        return dataclasses.replace(self, pace={**self.pace, title: pace})
 
     def need(self, name: str, step: str) -> Any:
         """The field `name`. Raises RecipeError if no step before `step` has filled it."""

@@ -6,6 +6,8 @@ from contextlib import contextmanager
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
+from compress.processes import is_main
+
 Tick = Callable[[str], None]
 
 
@@ -13,10 +15,14 @@ Tick = Callable[[str], None]
 def bar(title: str, total: int, done: int = 0) -> Iterator[Tick]:
     """A bar of `total` ticks on the error output; `tick("loss 0.12")` moves it by one and shows the note.
 
-    `done`: how many ticks an earlier run made; a line says so where there were any.
+    `done`: how many ticks an earlier run made; a line says so where there were any. Of several processes the main one
+    shows it.
 
     On the error output, so that `python -m compress.distill > table.txt` keeps the table alone.
     """
+    if not is_main():
+        yield lambda _: None
+        return
     columns = (
         TextColumn("{task.description:<22}"),
         BarColumn(bar_width=24),

@@ -36,6 +36,7 @@ class Pairs:
 
     `asked`: int64 (P,), which questions of the split. `image`: int64 (P,), position in the batch. `texts`: int64 (U,),
     the different texts among them; `text`: int64 (P,), position in `texts`. `truth`: int64 (P,), the right answers.
+    `share`: P among the questions about the whole batch, of which these are one process's.
     """
 
     asked: NDArray[np.int64]
@@ -43,6 +44,7 @@ class Pairs:
     texts: Tensor
     text: Tensor
     truth: Tensor
+    share: float
 
 
 class Questions:
@@ -67,17 +69,28 @@ class Questions:
         self._by_image = np.argsort(self.image, kind="stable")
         self._owners = self.image[self._by_image]
 
-    def of(self, images: NDArray[np.int64], most: int | None = None, rng: np.random.Generator | None = None) -> Pairs:
-        """The questions about each of `images` (positions in the split); of many at most `most`, drawn by `rng`."""
+    def of(
+        self,
+        images: NDArray[np.int64],
+        most: int | None = None,
+        rng: np.random.Generator | None = None,
+        part: slice = slice(None),
+    ) -> Pairs:
+        """The questions about each of `images` (positions in the split); of many at most `most`, drawn by `rng`. Of the
+        drawn ones those about `images[part]` are kept, and `image` then is a position in that."""
         asked, owners = [], []
         for position, image in enumerate(images):
             own = self._by_image[slice(*np.searchsorted(self._owners, (image, image + 1)))]
             chosen = own if rng is None else rng.permutation(own)[:most]
             asked.append(chosen)
             owners.append(np.full(len(chosen), position))
-        return self._pairs(np.concatenate(asked), np.concatenate(owners))
+        kept = range(len(images))[part]
+        total = sum(map(len, asked))
+        mine, image = (np.concatenate([*arrays[part], np.zeros(0, np.int64)]) for arrays in (asked, owners))
+        return self._pairs(mine, image - kept.start, total)
 
-    def _pairs(self, asked: NDArray[np.int64], image: NDArray[np.int64]) -> Pairs:
+    def _pairs(self, asked: NDArray[np.int64], image: NDArray[np.int64], total: int) -> Pairs:
         texts, text = np.unique(self.text[asked], return_inverse=True)
-        arrays = (torch.as_tensor(np.asarray(array, np.int64)) for array in (image, texts, text, self.truth[asked]))
-        return Pairs(asked, *arrays)
+        numbers = (image, texts, text, self.truth[asked])
+        own, known, said, truth = (torch.as_tensor(np.asarray(array, np.int64)) for array in numbers)
+        return Pairs(asked, own, known, said, truth, len(asked) / max(1, total))

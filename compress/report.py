@@ -147,7 +147,7 @@ def markdown(report: dict[str, Any]) -> str:
 
 def _pace(pace: Pace) -> dict[str, Any]:
     speed = {"seconds_per_step": pace.seconds, "images_per_second": pace.batch / pace.seconds}
-    return {"device": pace.device, "steps": pace.steps, "batch": pace.batch, **speed}
+    return {"device": pace.device, "processes": pace.processes, "steps": pace.steps, "batch": pace.batch, **speed}
 
 
 def _plain(value: object) -> str:

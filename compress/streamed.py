@@ -10,9 +10,9 @@ from pathlib import Path
 from compress.data.photos import Photos
 from compress.layouts import Listing, read_listing, read_text
 from compress.photo_scan import content
-from compress.ranks import rank_of_world
+from compress.processes import rank, world
 from compress.samples import Part, Sample
-from compress.unpack import finished, unpack
+from compress.unpack import fetch, finished, join
 from runtimes import RecipeError
 
 
@@ -20,7 +20,7 @@ from runtimes import RecipeError
 class Streamed(Photos):
     """`max_corrupt`: how many samples may be left out because they cannot be used. `names`: a text file with a name on
     each line, for labels that are numbers from 0. `cache`: the folder below which samples are unpacked, once for all
-    runs on them; with several ranks all must see it.
+    runs on them; of several processes (compress/processes.py) each unpacks its own parts, and all must see it.
     """
 
     max_corrupt: int = 0
@@ -47,9 +47,13 @@ class Streamed(Photos):
     def check(self) -> None:
         """Raises RecipeError, or Unavailable, for what can be told without reading samples; of samples that were
         unpacked before, what `Photos.check` raises."""
-        _ = self._parts, self._names, rank_of_world()
+        _ = self._parts, self._names
         if self._unpacked:
             super().check()
+
+    def fetch(self) -> None:
+        """Unpacks what of this process's share was not yet. Raises as `unpack.fetch`."""
+        fetch(self._parts, self.read, self._folder, self.max_corrupt, (rank(), world()))
 
     def verify(self, out: Path) -> None:
         """Unpacks what was not yet, sees that it is as it was written, and looks at the photos as `Photos.verify`."""
@@ -93,7 +97,9 @@ class Streamed(Photos):
 
     @cached_property
     def _file(self) -> Path:
-        return unpack(self._parts, self.read, self._folder, self.max_corrupt, rank_of_world())
+        if not self._unpacked:
+            fetch(self._parts, self.read, self._folder, self.max_corrupt)
+        return join(self._parts, self._folder, self.max_corrupt)
 
     @cached_property
     def _given(self) -> Listing:

@@ -20,7 +20,9 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
 from compress.average import Average
+from compress.processes import gathered, is_main
 from compress.progress import bar
+from compress.shares import mean_gradients, mean_value
 from runtimes import RecipeError
 
 EVERY = 10.0  # seconds between checkpoints: what a killed run may lose
@@ -56,25 +58,29 @@ def train(
 
     `checkpoint`: the file that holds the state; training goes on from it when it is there. `title` is what the bar
     says. Frozen parameters (`requires_grad` off) are not kept: the caller builds them again. Leaves the model in eval
-    mode, with the average of its weights over the steps if `average` (see compress/average.py) is above 0. Raises
-    RecipeError when a loss is not finite, or the checkpoint is damaged or of another model; OSError when the disk is
-    full.
+    mode, with the average of its weights over the steps if `average` (see compress/average.py) is above 0. Of several
+    processes each takes its share of a step (compress/shares.py), and the main one keeps the state, which all go on
+    from. Raises RecipeError when a loss is not finite, or the checkpoint is damaged or of another model; OSError when
+    the disk is full.
     """
     updates, schedule = optimizer
     pause = _seconds_between()
     state = State(model, updates, schedule, Average(_trained(model), average) if average else None)
     done = _restore(checkpoint, state, steps)
+    if len(set(gathered(done))) > 1:  # also a barrier: nothing is written before all have read
+        raise RecipeError(f"the ranks find different checkpoints at {checkpoint}; give them one --out on a shared disk")
     model.train()
     saved = time.monotonic()
     with repeatable(), bar(title, steps, done) as tick:
         for step in range(done, steps):
             began = time.perf_counter()
             loss = loss_of(step)
-            value = loss.item()
+            value = mean_value(loss)
             if not math.isfinite(value):
                 raise RecipeError(f"{title}: the loss of step {step} is {value}; lower the learning rate")
             updates.zero_grad()
             loss.backward()  # type: ignore[no-untyped-call]
+            mean_gradients(model.parameters())
             updates.step()
             schedule.step()
             if state.average is not None:
@@ -83,7 +89,7 @@ def train(
             # On a GPU what is left of a step is waited for in the next one, at its loss.
             state.spent, state.timed = state.spent + time.perf_counter() - began, state.timed + 1
             # The last one too: what comes after training in the same step of the recipe may be killed as well.
-            if time.monotonic() - saved >= pause or step + 1 == steps:
+            if is_main() and (time.monotonic() - saved >= pause or step + 1 == steps):
                 started = time.monotonic()
                 _save(checkpoint, state, step + 1)
                 saved = time.monotonic()

@@ -24,7 +24,6 @@ from compress.attempt import read_record, write_record
 from compress.disk import check_space
 from compress.file_hash import sha256_once
 from compress.lock import held
-from compress.ranks import shards_of
 from compress.samples import Part, Read, look
 from runtimes import RecipeError, Unavailable
 
@@ -32,34 +31,52 @@ COLUMNS = ("image", "label", "text", "group", "split", "sha256")
 ROWS, PART = "rows.csv", "part.json"
 EXAMPLES = 3
 ATTEMPTS, PAUSE = 3, 1.0  # seconds: a pause doubles with each attempt
-PATIENCE = 1800.0  # seconds without a new file, after which another rank counts as dead
 _log = logging.getLogger(__name__)
 
 
-def unpack(parts: Sequence[Part], read: Read, folder: Path, most: int, ranks: tuple[int, int] = (0, 1)) -> Path:
-    """The CSV of all parts, after reading those that are not there. `most`: how many corrupt samples may be left out.
-    `ranks`: (rank, world size); each rank reads its own parts, and waits for those of the others.
+def fetch(parts: Sequence[Part], read: Read, folder: Path, most: int, ranks: tuple[int, int] = (0, 1)) -> None:
+    """Unpack the parts that are not there. `most`: how many corrupt samples may be left out. `ranks`: (rank, world
+    size); part number i is of rank i modulo the world size, so their counts differ by one at most.
 
-    Raises RecipeError for more corrupt samples, a damaged part, a folder that another process fills, a full disk or
-    another rank that does not go on; Unavailable for a part that cannot be reached. What was finished stays.
+    Raises RecipeError for more corrupt samples, a damaged part, a folder that another process fills or a full disk;
+    Unavailable for a part that cannot be reached. What was finished stays.
     """
-    own = shards_of(*ranks, range(len(parts)))
+    own = range(len(parts))[ranks[0] :: ranks[1]]
     there = {at: _record(folder, at) for at, part in enumerate(parts) if finished(folder, at, part)}
-    if left := [at for at in own if at not in there]:
-        from compress.progress import bar  # here, so that a mistake is told without rich
+    if not (left := [at for at in own if at not in there]):
+        return
+    from compress.progress import bar  # here, so that a mistake is told without rich
 
-        with bar("unpacking the data", len(own), len(own) - len(left)) as tick:
-            for at in left:
-                _unpack(parts[at], read, folder / f"{at:05d}", most, _corrupt(there.values()))
-                there[at] = _record(folder, at)
-                tick(parts[at].name.rpartition("/")[2])
-    _wait(folder, parts, ranks[1])
+    with bar("unpacking the data", len(own), len(own) - len(left)) as tick:
+        for at in left:
+            _unpack(parts[at], read, folder / f"{at:05d}", most, _corrupt(there.values()))
+            there[at] = _record(folder, at)
+            tick(parts[at].name.rpartition("/")[2])
+    if found := _corrupt(there[at] for at in left):
+        _log.warning("%d corrupt samples were left out; data.max_corrupt allows %d", found, most)
+
+
+def join(parts: Sequence[Part], folder: Path, most: int) -> Path:
+    """The CSV of all parts, which are all there: the rows of each, called by the sha256 of all.
+
+    Raises RecipeError for more corrupt samples than `most`, whoever unpacked them.
+    """
     records = [_record(folder, at) for at in range(len(parts))]
     if (found := _corrupt(records)) > most:
         raise _too_many(found, most, [line for record in records for line in record["examples"]])
-    if found and left:
-        _log.warning("%d corrupt samples were left out; data.max_corrupt allows %d", found, most)
-    return _join(folder, [str(record["rows"]) for record in records])
+    digests = "".join(str(record["rows"]) for record in records)
+    file = folder / f"photos-{hashlib.sha256(digests.encode()).hexdigest()[:16]}.csv"
+    if file.is_file():
+        return file
+    building = file.with_name(f"{file.stem}.{uuid.uuid4().hex[:8]}.tmp")  # processes may join at once, each the same
+    with building.open("w", encoding="utf-8", newline="") as joined:
+        rows = csv.writer(joined)
+        rows.writerow(COLUMNS)
+        for at in range(len(parts)):
+            with (folder / f"{at:05d}" / ROWS).open(encoding="utf-8", newline="") as own:
+                rows.writerows((f"{at:05d}/{name}", *cells) for name, *cells in csv.reader(own))
+    building.replace(file)
+    return file
 
 
 def finished(folder: Path, at: int, part: Part) -> bool:
@@ -127,34 +144,3 @@ def _write(part: Part, read: Read, building: Path, most: int, before: int) -> No
             written += 1
     record = {"name": part.name, "stamp": part.stamp, "samples": written, "corrupt": corrupt, "examples": examples}
     write_record(building / PART, {**record, "rows": sha256_once(building / ROWS)})
-
-
-def _wait(folder: Path, parts: Sequence[Part], world: int) -> None:
-    """Until the other ranks have finished their parts."""
-    seen, since, missing = (-1, -1), time.monotonic(), list(range(len(parts)))
-    while missing := [at for at in missing if not finished(folder, at, parts[at])]:
-        now = (len(missing), sum(1 for at in missing for _ in (folder / f"{at:05d}.tmp").glob("*")))
-        if now != seen:
-            seen, since = now, time.monotonic()
-        if time.monotonic() - since > PATIENCE:
-            raise RecipeError(
-                f"{folder} lacks {parts[missing[0]].name}, which rank {missing[0] % world} of {world} reads, and "
-                f"nothing was added for {PATIENCE:.0f} s; see what that rank says, and run again"
-            )
-        time.sleep(0.2)
-
-
-def _join(folder: Path, digests: Sequence[str]) -> Path:
-    """All rows in one CSV, which is called by the sha256 of its parts."""
-    file = folder / f"photos-{hashlib.sha256(''.join(digests).encode()).hexdigest()[:16]}.csv"
-    if file.is_file():
-        return file
-    building = file.with_name(f"{file.stem}.{uuid.uuid4().hex[:8]}.tmp")  # ranks may join at once, each the same
-    with building.open("w", encoding="utf-8", newline="") as joined:
-        rows = csv.writer(joined)
-        rows.writerow(COLUMNS)
-        for at in range(len(digests)):
-            with (folder / f"{at:05d}" / ROWS).open(encoding="utf-8", newline="") as own:
-                rows.writerows((f"{at:05d}/{name}", *cells) for name, *cells in csv.reader(own))
-    building.replace(file)
-    return file

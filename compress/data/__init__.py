@@ -1,9 +1,10 @@
 """Data sets, one file each, found by name: `data/easy_vqa.py` holds the class `EasyVqa`.
 
 A data set is a frozen dataclass (its fields are the [data] table of a recipe) with `check()`, which raises
-Unavailable if its files are not here, and `load() -> Corpus`. It may have `verify(out)`, which looks at every file
-before the first step of a run and raises RecipeError, `out` being the run's folder, and `count()`, how many images are
-not for the test, where a recipe cannot know how much disk they take.
+Unavailable if its files are not here, and `load() -> Corpus`. It may have `fetch()`, which every process of a run calls
+first, to bring its share of the files here; `verify(out)`, which looks at every file before the first step of a run and
+raises RecipeError, `out` being the run's folder; and `count()`, how many images are not for the test, where a recipe
+cannot know how much disk they take.
 """
 
 from collections.abc import Mapping

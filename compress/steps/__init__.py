@@ -3,12 +3,14 @@
 A step's file imports torch inside functions only: its fields must be checkable in a blink. A step may also have
 `check()`, which raises what can be known before any step has run: packages that are missing, options of towers; and
 `check_corpus(corpus, the steps before it)`, which raises what the data adds to that; and `content()`, a hash of files
-that its configuration names and that belong to the key.
+that its configuration names and that belong to the key. One that is `distributed` runs on all processes at once, any
+other on the main one alone (compress/processes.py).
 
 Each step writes DIR/.work/NN-name/, built as NN-name.tmp and renamed when done, so a folder without .tmp is whole; what
 a step refused to let through stays as NN-name.refused. A finished step's step.json holds the key, a hash of everything
 that decides the result: data, configuration, seed, our sources, the versions of the packages that make numbers, the
-engines of this machine. Same key, same result: --resume skips the step, unless one of the files that it made is no
+engines of this machine. Same key, same result (but for sums in another order, and BatchNorm's shares of a batch, where
+several processes trained, see docs/SCALE.md): --resume skips the step, unless one of the files that it made is no
 longer what step.json says of it. A step that was killed finds its checkpoints again (compress/attempt.py).
 """
 
@@ -18,6 +20,7 @@ import json
 import shutil
 import time
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from importlib.metadata import PackageNotFoundError, version
 from itertools import chain
 from pathlib import Path
@@ -28,6 +31,7 @@ from compress.attempt import begin, finish, read_record
 from compress.data import open_dataset
 from compress.device import CPU, check_device, kind
 from compress.draft import Draft
+from compress.processes import everywhere, gathered, is_main, on_main, world
 from compress.recipe import Recipe, Step, step_name
 from runtimes import GateFailed, RecipeError
 from sdk.bundle import sha256_of
@@ -100,19 +104,25 @@ def run_steps(
 
     out = out.resolve()
     draft = Draft(out, out, recipe.seed, recipe.dataset, device=recipe.device, recipe=recipe.name)
+
     dataset = open_dataset(recipe.dataset.name, recipe.dataset.fields)
-    getattr(dataset, "verify", lambda out: None)(out)
-    check_corpus(recipe)
-    key = on_key(dataset.fingerprint(), recipe.device)
-    drop_unfinished(out)
-    if not resume:
-        _clean(out / WORK, TMP, REFUSED)
+    everywhere(getattr(dataset, "fetch", lambda: None))
+
+    def begin() -> str:
+        getattr(dataset, "verify", lambda out: None)(out)
+        check_corpus(recipe)
+        drop_unfinished(out)
+        if not resume:
+            _clean(out / WORK, TMP, REFUSED)
+        return on_key(dataset.fingerprint(), recipe.device)
+
+    key = on_main(begin)
 
     def folder_of(number: int, step: Step, _: str) -> Path:
         return out / WORK / step_folder(number, step)
 
     draft = run_from(draft, key, recipe.steps, folder_of, resume, on_step, on_start)
-    _clean(out / WORK, TMP, COPY)  # of steps that this recipe does not have
+    on_main(lambda: _clean(out / WORK, TMP, COPY))  # of steps that this recipe does not have
     return draft
 
 
@@ -137,17 +147,15 @@ def run_from(
     keep, dataset, device, recipe = resume, draft.dataset, draft.device, draft.recipe
     for number, step in enumerate(steps, start=1):
         name, before = step_name(step), draft
-        key = step_key(step, draft.seed, key, recipe if getattr(step, "named", False) else "")
+        key = on_main(partial(step_key, step, draft.seed, key, recipe if getattr(step, "named", False) else ""))
         folder = folder_of(number, step, key)
-        record = read_record(folder / DONE) if resume else {}
-        done, lost = _finished(record, draft.out, key)
+        done, why = on_main(partial(_look, folder / DONE if resume else None, draft.out, key))
         if done is None and on_start is not None:
-            other = record and record.get("made_by") != installed.environment()
-            on_start(name, OTHER_CODE if other else f"{lost} is no longer what was made, again" if lost else "")
+            on_start(name, why)
         # The data may lie elsewhere than when the step was done: the key knows its content only. So with the GPU, and
         # the name of the recipe.
         here = done and dataclasses.replace(done, dataset=dataset, device=device, recipe=recipe)
-        draft = here if here is not None else _run(step, draft, folder, key, keep)
+        draft = here if here is not None else _together(step, draft, folder, key, keep)
         resume = resume and here is not None  # what follows a step that ran must run too
         if on_step is not None:
             on_step(StepDone(name, folder, key, done is not None, before, draft))
@@ -211,6 +219,26 @@ def _finished(record: dict[str, Any], out: Path, key: str) -> tuple[Draft | None
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return None, None  # unreadable is the same as not done
     return (draft, None) if lost is None else (None, lost)
+
+
+def _look(file: Path | None, out: Path, key: str) -> tuple[Draft | None, str]:
+    """The draft of a step that was finished under `key`, by its record, a file; else why a user may wonder at that."""
+    record = read_record(file) if file is not None else {}
+    done, lost = _finished(record, out, key)
+    other = done is None and record and record.get("made_by") != installed.environment()
+    return done, OTHER_CODE if other else f"{lost} is no longer what was made, again" if lost else ""
+
+
+def _together(step: Step, draft: Draft, folder: Path, key: str, keep: bool) -> Draft:
+    """Run a step on the main process; one that is `distributed` on the others as well, which write nothing. All return
+    the main one's draft."""
+    if world() == 1 or not getattr(step, "distributed", False):
+        return on_main(lambda: _run(step, draft, folder, key, keep))
+    # Not by `on_main`: what one raises would be sent while the others wait for its gradients. It ends, and so do they.
+    if is_main():
+        return gathered(_run(step, draft, folder, key, keep))[0]
+    step.run(dataclasses.replace(draft, folder=folder.with_name(folder.name + TMP)))
+    return gathered(draft)[0]
 
 
 def _run(step: Step, draft: Draft, folder: Path, key: str, keep: bool) -> Draft:

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, ClassVar
 from compress.data import Corpus, open_dataset
 from compress.device import on_device
 from compress.draft import Draft, ModelFiles
+from compress.processes import check_share, is_main, main_first
 from runtimes import RecipeError
 
 if TYPE_CHECKING:
@@ -37,6 +38,7 @@ class Distill:
 
     needs: ClassVar = ("teacher", "store", "student")
     makes: ClassVar = ("student",)
+    distributed: ClassVar = True
 
     epochs: int = 3
     train_size: int = 0
@@ -75,7 +77,9 @@ class Distill:
             raise RecipeError("distill: the weights of losses must not be negative")
 
     def check_after(self, steps: "Sequence[Step]") -> None:
-        """Raises RecipeError if the student's tower takes no frames of `train_size`."""
+        """Raises RecipeError if the student's tower takes no frames of `train_size`, or the processes cannot share the
+        batch."""
+        check_share(self.batch, "distill.batch")
         from compress.models import check_size
         from compress.steps.prune import Prune
         from compress.steps.teach import Teach
@@ -100,9 +104,11 @@ class Distill:
         corpus = open_dataset(draft.dataset.name, draft.dataset.fields).load()
         corpus.rounds(self.batch, "distill")  # refuses a batch that is too large before any weights are read
         store = open_store(draft.need("store", "distill"), identity(teacher), corpus.fingerprint)
-        task = Distilling(self, pruned, corpus, store, draft)
+        task = main_first(lambda: Distilling(self, pruned, corpus, store, draft))  # it reads images into files
         state = draft.folder / "checkpoint-distill.pt"
         seconds = train("distill: train", task.model, task.optimizer(), task.steps, task.loss, state, self.average)
+        if not is_main():
+            return draft
         draft = draft.with_pace("distill: train", task.steps, self.batch, seconds)
         files: ModelFiles = pruned.beside(draft.folder / "student")
         files = dataclasses.replace(files, logit_scale=float(task.model.scale()))

@@ -18,11 +18,10 @@ from compress import unpack as unpacking
 from compress.data import Corpus, open_dataset
 from compress.data.shards import Shards
 from compress.draft import DatasetSpec
-from compress.ranks import rank_of_world, shards_of
 from compress.recipe import Recipe
 from compress.samples import Part, Sample
 from compress.steps import check_steps, run_steps
-from compress.unpack import unpack
+from compress.unpack import fetch, join
 from runtimes import RecipeError, Unavailable
 from tests.photos import ROOT
 from tests.streams import jpeg, raw_shard, shard, shards
@@ -328,47 +327,31 @@ def test_shards_behind_an_address(
         corpus(f"{server}/away/x.tar", tmp_path)
 
 
-def test_ranks_cover_all_shards_once() -> None:
+def test_ranks_cover_all_shards_once(tmp_path: Path, read: list[str]) -> None:
+    root = shards(tmp_path, 7, 3)
     for world in (1, 2, 3, 5):
-        parts = [shards_of(rank, world, range(7)) for rank in range(world)]
-        assert sorted(at for part in parts for at in part) == list(range(7))
-        assert max(map(len, parts)) - min(map(len, parts)) <= 1
+        shares = []
+        for rank in range(world):
+            read.clear()
+            dataset = opened(root, tmp_path)
+            fetch(dataset.parts(), dataset.read, tmp_path / f"cache-{world}", 0, (rank, world))
+            shares.append(list(read))
+        assert sorted(name for share in shares for name in share) == [f"shop-{at:03d}.tar" for at in range(7)]
+        assert max(map(len, shares)) - min(map(len, shares)) <= 1
+        joined = join(dataset.parts(), tmp_path / f"cache-{world}", 0).read_text(encoding="utf-8")
+        assert len(joined.splitlines()) == 22
+        assert joined == join(dataset.parts(), tmp_path / "cache-1", 0).read_text(encoding="utf-8")
 
 
-def test_two_ranks_read_each_shard_once_and_see_the_same(tmp_path: Path) -> None:
-    code = f"""
-from compress.data import open_dataset
-from compress.data.shards import Shards
-real = Shards.read
-def read(self, part):
-    print("read", part.name, flush=True)
-    return real(self, part)
-Shards.read = read
-print(open_dataset("shards", {{"root": {shards(tmp_path)!r}, "cache": {str(tmp_path / "cache")!r}}}).fingerprint())
-"""
-    env = {**os.environ, "PYTHONPATH": str(ROOT), "WORLD_SIZE": "2"}
-    ranks = [
-        subprocess.Popen(
-            [sys.executable, "-c", code], env={**env, "RANK": str(rank)}, stdout=subprocess.PIPE, text=True
-        )
-        for rank in range(2)
-    ]
-    said = [rank.communicate(timeout=120)[0].split() for rank in ranks]
-    own = [[Path(word).name for word in words if word.endswith(".tar")] for words in said]
-    assert own == [["shop-000.tar", "shop-002.tar"], ["shop-001.tar", "shop-003.tar"]]
-    assert said[0][-1] == said[1][-1]
-
-
-def test_a_rank_that_is_gone_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(unpacking, "PATIENCE", 0.5)
-    dataset = opened(shards(tmp_path), tmp_path)
-    told = r"lacks .*shop-001\.tar, which rank 1 of 2 reads, and nothing was added for 0 s; see what that rank says"
-    with pytest.raises(RecipeError, match=told):
-        unpack(dataset.parts(), dataset.read, tmp_path / "cache", 0, (0, 2))
-    monkeypatch.setenv("RANK", "2")
-    monkeypatch.setenv("WORLD_SIZE", "2")
-    with pytest.raises(RecipeError, match="wanted RANK from 0 to below WORLD_SIZE, got '2' of '2'"):
-        rank_of_world()
+def test_corrupt_samples_of_all_ranks_count(tmp_path: Path) -> None:
+    for at in range(2):
+        raw_shard(tmp_path / f"shop-{at}.tar", (*GOOD, ("b.jpg", b"no photo"), ("b.cls", b"pear")))
+    dataset = opened(f"{tmp_path}/shop-*.tar", tmp_path)
+    for rank in range(2):
+        fetch(dataset.parts(), dataset.read, tmp_path / f"own-{rank}", 1, (rank, 2))  # neither sees the other's
+    (tmp_path / "own-1/00001").rename(tmp_path / "own-0/00001")
+    with pytest.raises(RecipeError, match=r"2 samples cannot be used, and data\.max_corrupt allows 1: .*shop-0\.tar"):
+        join(dataset.parts(), tmp_path / "own-0", 1)
 
 
 def test_damage_on_the_disk_is_told_or_mended(tmp_path: Path, read: list[str]) -> None:
