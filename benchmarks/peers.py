@@ -1,8 +1,8 @@
 """`python benchmarks/peers.py CHECKPOINT --bundle BUNDLE --images FOLDER`: our bundle beside others who serve the same
 weights: optimum-intel on OpenVINO, and transformers in PyTorch.
 
-CHECKPOINT is a folder as transformers saves a CLIP or a SigLIP, BUNDLE what `python -m compress.distill quantize` made of
-it (its int8 and its fp32 graphs are measured, those it has). Writes peers.md, and peers.jsonl with every raw sample.
+CHECKPOINT is a folder as transformers saves a CLIP or a SigLIP, BUNDLE what `python -m compress.distill quantize` made
+of it (its int8 and its fp32 graphs are measured, those it has). Writes peers.md, and peers.jsonl with every raw sample.
 Exit code 2 for bad input, 130 when interrupted; then nothing is written.
 """
 
@@ -135,6 +135,9 @@ def _run(asked: argparse.Namespace) -> None:
             found = measure([*contenders, *others], frames, texts, counts, effort, tick)
     if why:
         found.skipped["optimum-intel"] = why
+    if all(row["name"] in {each.name for each in contenders} for row in found.rows):
+        reasons = "; ".join(f"{name}: {reason}" for name, reason in found.skipped.items())
+        raise Unavailable(f"nobody else runs these weights: {reasons}")
     facts = {"machine": machine(), "versions": found.versions, "turns": effort.turns, "quick": asked.quick}
     text = page(found, counts, machine(), asked.quick, effort.turns)
     out: Path = asked.out or asked.bundle.resolve().parent / "peers"

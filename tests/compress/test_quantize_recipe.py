@@ -10,6 +10,8 @@ import numpy as np
 import pytest
 
 import sdk
+from benchmarks import peers
+from benchmarks.json_lines import read_lines
 from compress import prove
 from compress.checkpoints import family_of
 from compress.distill import main
@@ -90,12 +92,37 @@ def test_from_a_checkpoint_to_a_bundle_that_answers(
     assert steps["teach.parity.tokens"] == 1
     assert steps["teach.parity.cosine_min"] >= 0.9995
     assert "| token ids | 2" in (tmp_path / "out" / "report.md").read_text(encoding="utf-8")
+    if name != "open_clip":
+        beside_others(folder, tmp_path / "out" / "student", shop)
     told = [str(folder), str(tmp_path / "out" / "teacher"), "--photos", str(shop), "--on", "ov:cpu"]
     assert prove.main(told) == 0
     assert "| vectors of images | 100 images | cosine at least 0.99" in capsys.readouterr().out
     assert prove.main([str(save_open_clip(tmp_path / "other", dim=32)), *told[1:]]) == 2
     other = "get other tokens from the tokenizer.json" if name == "clip" else "this was made of another checkpoint"
     assert other in capsys.readouterr().err
+
+
+def beside_others(folder: Path, bundle: Path, shop: Path) -> None:
+    """The same weights by transformers: in f32 the same probabilities. optimum-intel is measured if it is here."""
+    asked = [str(folder), "--bundle", str(bundle), "--images", str(shop), "--labels", "2,5", "--quick"]
+    assert peers.main(asked) == 0
+    (_, machine), (_, found), *samples = read_lines(bundle.parent / "peers/peers.jsonl")
+    assert machine["quick"]
+    names = [row["name"] for row in found["figures"]]
+    assert names[:2] == ["ours int8", "ours fp32 in f32"]
+    assert names[-1] == "transformers, PyTorch"
+    if "optimum-intel" in found["skipped"]:
+        assert "-m pip install optimum-intel, or name a Python that has it" in found["skipped"]["optimum-intel"]
+    else:
+        assert "optimum-intel" in names
+    exact = [pair for pair in found["agreement"] if pair["ours"] == "ours fp32 in f32"]
+    assert {pair["labels"] for pair in exact} == {2, 5}
+    assert max(pair["largest"] for pair in exact if pair["other"] == "transformers, PyTorch") <= 1e-3
+    timed = [row for _, row in samples if row["metric"] == "frame"]
+    assert {(row["contender"], row["labels"]) for row in timed} == {(each, count) for each in names for count in (2, 5)}
+    page = (bundle.parent / "peers/peers.md").read_text(encoding="utf-8")
+    assert "a quick look, not for a decision" in page
+    assert all(name in page for name in names)
 
 
 def test_without_a_source_there_is_nothing_to_quantize(
