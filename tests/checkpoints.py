@@ -2,39 +2,23 @@
 
 from __future__ import annotations
 
-import gzip
 from collections.abc import Mapping
-from functools import cache
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from compress.installed import package_folder
+from compress.drawn_clip import clip_vocabulary
 
 CARD = "---\nlicense: mit\n---\n# A checkpoint\n"
 SIZE = 32
-START, END = "<|startoftext|>", "<|endoftext|>"
-
-
-@cache
-def clip_words() -> tuple[dict[str, int], list[tuple[str, str]]]:
-    """CLIP's vocabulary (49,408 tokens) and merges, which open_clip carries."""
-    from open_clip.tokenizer import bytes_to_unicode
-
-    packed = package_folder("open_clip", "this test") / "bpe_simple_vocab_16e6.txt.gz"
-    lines = gzip.decompress(packed.read_bytes()).decode("utf-8").split("\n")[1 : 49152 - 256 - 2 + 1]
-    merges = [(first, second) for first, _, second in (line.partition(" ") for line in lines)]
-    letters = list(bytes_to_unicode().values())
-    tokens = [*letters, *(f"{letter}</w>" for letter in letters), *(a + b for a, b in merges), START, END]
-    return {token: number for number, token in enumerate(tokens)}, merges
 
 
 def clip_tokenizer() -> Any:
     """transformers' own."""
     from transformers import CLIPTokenizer
 
-    vocab, merges = clip_words()
+    vocab, merges = clip_vocabulary()
     return CLIPTokenizer(vocab=vocab, merges=merges, model_max_length=77)
 
 

@@ -8,15 +8,18 @@ from functools import cache
 import pytest
 from tokenizers import Tokenizer
 
+from compress.drawn_clip import clip_vocabulary
 from compress.tokenizer_json import fixed
 from compress.vocabulary import fewer_tokens
 from runtimes import RecipeError
 from sdk.text import Tokenizer as DeviceTokenizer
-from tests.checkpoints import LINES, WORDS, clip_tokenizer, clip_words, siglip2_tokenizer, siglip_tokenizer
+from tests.checkpoints import LINES, WORDS, clip_tokenizer, siglip2_tokenizer, siglip_tokenizer
 
 OWN = ("a photo of a purple submarine", "кошка на крыше", "zebra crossing, 3.99 €", "naïve café 猫")
 ASCII = [
-    token.removesuffix("</w>") for token in clip_words()[0] if token.isascii() and token.removesuffix("</w>").isalpha()
+    token.removesuffix("</w>")
+    for token in clip_vocabulary()[0]
+    if token.isascii() and token.removesuffix("</w>").isalpha()
 ]
 TEXTS = (
     *OWN,
