@@ -1,6 +1,6 @@
 """`python -m compress.drawn_clip FOLDER`: a CLIP of transformers with random weights, in the shape of
-openai/clip-vit-base-patch32, saved as its library does it. Time, memory and parity do not ask what a network has learnt:
-this is what benchmarks/peers.py compares on where no real weights can be had.
+openai/clip-vit-base-patch32, saved as its library does it. Time, memory and parity do not ask what a network has
+learnt: this is what benchmarks/peers.py compares on where no real weights can be had.
 
 CLIP's own vocabulary comes from open_clip_torch.
 """
@@ -53,7 +53,7 @@ def save_clip(folder: Path) -> None:
                 parameter.copy_(torch.randn(parameter.shape) * (parameter.numel() / len(parameter)) ** -0.5)
     model.save_pretrained(folder)
     vocab, merges = clip_vocabulary()
-    tokenizer = CLIPTokenizer(vocab=vocab, merges=merges, model_max_length=77)
+    tokenizer = CLIPTokenizer(vocab=vocab, merges=merges, model_max_length=77)  # type: ignore[arg-type]
     CLIPProcessor(CLIPImageProcessor(), tokenizer).save_pretrained(folder)  # type: ignore[no-untyped-call]
     (folder / "README.md").write_text(CARD, encoding="utf-8")
 
