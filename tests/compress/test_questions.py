@@ -76,8 +76,21 @@ def test_each_image_gets_its_own_questions(questions: Questions, images: list[in
 def test_images_that_nobody_asks_about_have_none(questions: Questions, images: list[int]) -> None:
     """Also beyond the last image with a question."""
     pairs = questions.of(np.array(images))
-    assert [len(getattr(pairs, field.name)) for field in dataclasses.fields(pairs)] == [0] * 5
+    arrays = [getattr(pairs, field.name) for field in dataclasses.fields(pairs) if field.name != "share"]
+    assert list(map(len, arrays)) == [0] * 5
+    assert pairs.share == 0
     assert pairs.asked.dtype == np.int64
+
+
+def test_a_part_of_a_batch_has_the_questions_about_its_images(questions: Questions) -> None:
+    """Of two processes the second one: its images count from 0, and its share is of all that were drawn."""
+    images = np.array([0, 1, 3, 0])
+    whole = questions.of(images, 2, np.random.default_rng(0))
+    parts = [questions.of(images, 2, np.random.default_rng(0), part) for part in (slice(0, 2), slice(2, 4))]
+    assert whole.share == 1
+    assert np.concatenate([part.asked for part in parts]).tolist() == whole.asked.tolist()
+    assert [*parts[0].image.tolist(), *(parts[1].image + 2).tolist()] == whole.image.tolist()
+    assert [part.share for part in parts] == [len(part.asked) / len(whole.asked) for part in parts]
 
 
 def test_at_most_so_many_are_drawn_and_each_gets_its_turn(questions: Questions) -> None:
